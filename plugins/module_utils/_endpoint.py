@@ -90,7 +90,7 @@ def service_of(host: str) -> Service | None:
 
 @contextlib.contextmanager
 def reach(
-    url: str, api_client_factory: t.Callable[[], t.Any], via: str = "auto", parameter: str = "endpoint", timeout: float = 30
+    url: str, api_client_factory: t.Callable[[], t.Any], via: str = "auto", parameter: str = "endpoint"
 ) -> t.Iterator[Reached]:
     """Make an endpoint reachable for the time of a ``with`` block.
 
@@ -98,8 +98,8 @@ def reach(
     :param api_client_factory: returns a ``kubernetes.client.ApiClient``; called only when a port-forward is needed.
     :param via: ``direct``; ``port_forward``; ``auto`` = port-forward for a Service's host, else direct.
     :param parameter: name of the user's parameter, for messages.
-    :param timeout: seconds for each request to the API server that looks for the pod.
     :raises EndpointError: the URL is not usable, the Service has no such port or Ready pod, or (when the block fails) the port-forward broke.
+    :raises KubeError: the API server cannot be asked for the Service.
     """
     endpoint = parse(url, parameter)
     service = service_of(endpoint.host)
@@ -110,7 +110,7 @@ def reach(
     if via == "direct" or service is None:
         yield _reached(endpoint, endpoint.host, endpoint.port, forwarded=False)
         return
-    with _port_forward.forward(api_client_factory(), service, endpoint.port, timeout) as forwarder:
+    with _port_forward.forward(api_client_factory(), service, endpoint.port) as forwarder:
         try:
             yield _reached(endpoint, forwarder.host, forwarder.port, forwarded=True)
         except Exception as exc:

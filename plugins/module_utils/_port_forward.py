@@ -104,33 +104,28 @@ def choose_pod(service: Service, port: int, spec: dict[str, t.Any], slices: list
     raise EndpointError(f"{service} has no pod behind it: look whether its selector matches running pods")
 
 
-def find_pod(api_client: t.Any, service: Service, port: int, timeout: float) -> PodPort:
+def find_pod(api_client: t.Any, service: Service, port: int) -> PodPort:
     """Ask the API server for a Ready pod behind a Service's port.
 
-    :param api_client: ``kubernetes.client.ApiClient``.
-    :param timeout: seconds for each of the two requests.
+    :param api_client: what ``_kube.connect`` returns.
     :raises EndpointError: no such Service, port or Ready pod.
-    :raises ModelMonitoringError: the API server cannot be asked.
+    :raises KubeError: the API server cannot be asked.
     """
-    from kubernetes.client import CoreV1Api, DiscoveryV1Api
-    from kubernetes.client.exceptions import ApiException
-
-    # Raw answers: the typed EndpointSlice refuses "endpoints: null", which is what a Service without pods has.
-    raw: dict[str, t.Any] = {"_preload_content": False, "_request_timeout": timeout}
+    kube = _kube.Kube(api_client)
     try:
-        found = CoreV1Api(api_client).read_namespaced_service(service.name, service.namespace, **raw)
-        slices = DiscoveryV1Api(api_client).list_namespaced_endpoint_slice(
-            service.namespace, label_selector=f"kubernetes.io/service-name={service.name}", **raw
-        )
-    except ApiException as exc:
-        if exc.status == 404:
-            raise EndpointError(
-                f"{service} does not exist: correct the host in the URL (<service>.<namespace>.svc), or set via=direct if it is not a Service"
-            ) from exc
-        raise EndpointError(_kube.explain(exc, f"looking for {service}")) from exc
-    except Exception as exc:
-        raise EndpointError(_kube.explain(exc, f"looking for {service}")) from exc
-    return choose_pod(service, port, json.loads(found.data)["spec"], json.loads(slices.data).get("items") or [])
+        found = kube.get(f"/api/v1/namespaces/{service.namespace}/services/{service.name}", f"get {service}")
+    except _kube.KubeError as exc:
+        if exc.status != 404:
+            raise
+        raise EndpointError(
+            f"{service} does not exist: correct the host in the URL (<service>.<namespace>.svc), or set via=direct if it is not a Service"
+        ) from exc
+    slices = kube.get(
+        f"/apis/discovery.k8s.io/v1/namespaces/{service.namespace}/endpointslices",
+        f"list endpointslices of {service}",
+        labelSelector=f"kubernetes.io/service-name={service.name}",
+    )
+    return choose_pod(service, port, found["spec"], slices.get("items") or [])
 
 
 def open_tunnel(api_client: t.Any, target: PodPort) -> t.Any:
@@ -165,7 +160,7 @@ def refusal(exc: Exception, target: PodPort) -> str:
     """
     status = getattr(exc, "status_code", None)
     if status is None:
-        return _kube.explain(exc, f"opening a port-forward to {target}")
+        return _kube.explain(exc, f"open a port-forward to {target}")
     if status == 401:
         return f"no port-forward to {target}: the API server does not know these credentials (401): renew the token or the kubeconfig"
     if status == 403:
@@ -310,11 +305,7 @@ def _close_quietly(tunnel: t.Any) -> None:
         tunnel.close(timeout=0)
 
 
-def forward(api_client: t.Any, service: Service, port: int, timeout: float) -> Forwarder:
-    """A Forwarder (not yet entered) to a Ready pod behind a Service's port.
-
-    :param timeout: seconds for each request to the API server that looks for the pod.
-    :raises EndpointError: see ``find_pod``.
-    """
-    target = find_pod(api_client, service, port, timeout)
+def forward(api_client: t.Any, service: Service, port: int) -> Forwarder:
+    """A Forwarder (not yet entered) to a Ready pod behind a Service's port; raises what ``find_pod`` raises."""
+    target = find_pod(api_client, service, port)
     return Forwarder(lambda: open_tunnel(api_client, target), target)
