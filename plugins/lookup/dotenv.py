@@ -90,6 +90,9 @@ def read_file(path: str) -> tuple[dict[str, str | None], str]:
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[str]:
+        unknown = sorted(set(kwargs) - {"file", "default"})
+        if unknown:
+            raise AnsibleLookupError(f"dotenv knows no option {', '.join(unknown)}: correct it, the options are file and default")
         self.set_options(var_options=variables, direct=kwargs)
         path = os.path.abspath(os.path.expanduser(self.get_option("file")))
         default = self.get_option("default")

@@ -98,7 +98,7 @@ def choose_pod(service: Service, port: int, spec: dict[str, t.Any], slices: list
         return min(ready)
     if waiting:
         pods = ", ".join(sorted(set(waiting)))
-        raise EndpointError(f"{service} has no ready pod behind port {port} (not ready: {pods}): look at the state and the log of these pods")
+        raise EndpointError(f"{service} has no ready pod behind port {port} (not ready, or without that port: {pods}): look at the state and the log of these pods")
     if others or spec.get("type") == "ExternalName":
         raise EndpointError(f"{service} leads to something that is not a pod, which a port-forward cannot reach: use its own URL and via=direct")
     raise EndpointError(f"{service} has no pod behind it: look whether its selector matches running pods")
@@ -262,6 +262,7 @@ class Forwarder:
         from websocket import ABNF, WebSocketConnectionClosedException
 
         started: set[int] = set()  # channels whose first message (the port number, 2 bytes) has been seen
+        channel = DATA
         client_open = True
         while not self._closing:
             buffered = isinstance(tunnel.sock, ssl.SSLSocket) and tunnel.sock.pending() > 0
@@ -280,14 +281,18 @@ class Forwarder:
                     client_open = False
             if tunnel.sock in readable:
                 try:
-                    opcode, frame = tunnel.recv_data_frame(True)
+                    frame = tunnel.recv_frame()  # not recv_data_frame(): it fails when it cannot return the courtesy of a close
                 except WebSocketConnectionClosedException:
                     return
-                if opcode == ABNF.OPCODE_CLOSE:
+                if frame.opcode == ABNF.OPCODE_CLOSE:
                     return
-                if opcode != ABNF.OPCODE_BINARY or not frame.data:
-                    continue  # ping and pong; websocket-client answers by itself
-                channel, data = frame.data[0], frame.data[1:]
+                if frame.opcode == ABNF.OPCODE_PING:
+                    tunnel.pong(frame.data)
+                if frame.opcode not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_CONT) or not frame.data:
+                    continue
+                data = frame.data
+                if frame.opcode == ABNF.OPCODE_BINARY:  # else it goes on with the message before
+                    channel, data = data[0], data[1:]
                 if channel not in started:
                     started.add(channel)
                 elif channel == ERROR:
