@@ -1,0 +1,603 @@
+# Copyright: private_ai.model_monitoring contributors
+# SPDX-License-Identifier: Apache-2.0
+"""trace_probe against a real collector and a real Tempo, run as Ansible runs a module: a process of its own with arguments as JSON.
+
+OTELCOL_BINARY and TEMPO_BINARY name the programs. Everything is on loopback; no Kubernetes is needed. Every fault is a real
+one: a stopped process, a wrong address, a limit, a wrong tenant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _tempo, _trace_probe
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import Reached
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+MODULE = "ansible_collections.private_ai.model_monitoring.plugins.modules.trace_probe"
+SERVICE_HOST = "otel-collector-collector.private-ai-demo.svc"
+TOKEN = "t0ken-that-must-not-be-seen"
+
+
+# Servers
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class Server:
+    """A program of its own with a configuration file, stopped at the end of a ``with`` block.
+
+    :param variable: the environment variable that names the program.
+    :param ready: a URL that answers 200 when it is.
+    """
+
+    def __init__(self, variable: str, folder: Path, arguments: list[str], config: dict, ready: str) -> None:
+        binary = os.environ.get(variable)
+        if not binary:
+            pytest.fail(f"{variable} is not set: build the lab (make lab-build) and name its program", pytrace=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        self._command = [binary, *arguments, str(folder / "config.yaml")]
+        self._folder, self._ready_url = folder, ready
+        self.start()
+
+    def start(self) -> None:
+        self._log = (self._folder / "log").open("w+")
+        self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=self._log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 40
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                pytest.fail(f"{self._command[0]} does not start:\n{self.log()[-4000:]}", pytrace=False)
+            time.sleep(0.05)
+
+    def _ready(self) -> bool:
+        try:
+            return urllib.request.urlopen(self._ready_url, timeout=2).status == 200
+        except OSError:
+            return False
+
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self._process.kill()
+        self._process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+
+class TempoServer(Server):
+    """Tempo as one process with local storage. ``otlp``: host and port of its receiver; ``url``: of its query API."""
+
+    def __init__(self, folder: Path, ingester: dict | None = None, multitenancy: bool = False) -> None:
+        http, grpc, otlp = free_port(), free_port(), free_port()
+        self.url, self.otlp = f"http://127.0.0.1:{http}", f"127.0.0.1:{otlp}"
+        ring = {"kvstore": {"store": "inmemory"}, "instance_addr": "127.0.0.1"}
+        config = {
+            "multitenancy_enabled": multitenancy,
+            "usage_report": {"reporting_enabled": False},
+            "server": {
+                "http_listen_address": "127.0.0.1",
+                "http_listen_port": http,
+                "grpc_listen_address": "127.0.0.1",
+                "grpc_listen_port": grpc,
+            },
+            "distributor": {"ring": ring, "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": self.otlp}}}}},
+            "ingester": {
+                "lifecycler": {"address": "127.0.0.1", "min_ready_duration": "0s", "ring": {"kvstore": {"store": "inmemory"}, "replication_factor": 1}},
+                **({"trace_idle_period": "1s", "flush_check_period": "1s"} if ingester is None else ingester),
+            },
+            "compactor": {"ring": ring},
+            "metrics_generator": {"ring": ring},
+            "querier": {"frontend_worker": {"frontend_address": f"127.0.0.1:{grpc}"}},
+            "memberlist": {"bind_addr": ["127.0.0.1"], "bind_port": free_port()},
+            "storage": {"trace": {"backend": "local", "wal": {"path": str(folder / "wal")}, "local": {"path": str(folder / "blocks")}}},
+        }
+        super().__init__("TEMPO_BINARY", folder, ["-target=all", "-config.file"], config, f"{self.url}/ready")
+
+
+class Collector(Server):
+    """A collector that exports to a Tempo. Its endpoints are in ``parameters``, as the module takes them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        exporter: dict | str,
+        memory_limiter: dict | None = None,
+        batch: bool = True,
+        tls: dict | None = None,
+        reader: dict | None = None,
+    ) -> None:
+        """:param exporter: its address, or more of its configuration. ``tls``: of both receivers. ``reader``: of its own metrics."""
+        grpc, http, metrics, health = (free_port() for _ in range(4))
+        scheme = "https" if tls else "http"
+        self.parameters = {
+            "otlp_grpc_endpoint": f"{scheme}://127.0.0.1:{grpc}",
+            "otlp_http_endpoint": f"{scheme}://127.0.0.1:{http}",
+            "collector_metrics_endpoint": f"http://127.0.0.1:{metrics}",
+        }
+        exporter = {"endpoint": exporter} if isinstance(exporter, str) else exporter
+        protocols = {
+            name: {"endpoint": f"127.0.0.1:{port}", **({"tls": tls} if tls else {})} for name, port in (("grpc", grpc), ("http", http))
+        }
+        prometheus = {"host": "127.0.0.1", "port": metrics, **(reader or {})}
+        config = {
+            "receivers": {"otlp": {"protocols": protocols}},
+            "processors": {
+                "memory_limiter": memory_limiter or {"check_interval": "1s", "limit_mib": 400, "spike_limit_mib": 100},
+                "batch": {},
+            },
+            "exporters": {"otlp/tempo": {"tls": {"insecure": True}, **exporter}},
+            "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
+            "service": {
+                "extensions": ["health_check"],
+                "pipelines": {
+                    "traces": {
+                        "receivers": ["otlp"],
+                        "processors": ["memory_limiter", *(["batch"] if batch else [])],
+                        "exporters": ["otlp/tempo"],
+                    }
+                },
+                "telemetry": {"metrics": {"readers": [{"pull": {"exporter": {"prometheus": prometheus}}}]}},
+            },
+        }
+        super().__init__("OTELCOL_BINARY", folder, ["--config"], config, f"http://127.0.0.1:{health}")
+
+    def counters(self) -> _trace_probe.Counters:
+        body = urllib.request.urlopen(self.parameters["collector_metrics_endpoint"] + "/metrics", timeout=5).read()
+        return _trace_probe.parse_counters(body.decode())
+
+
+@pytest.fixture(scope="session")
+def tempo(tmp_path_factory):
+    with TempoServer(tmp_path_factory.mktemp("tempo")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def collector(tmp_path_factory, tempo):
+    with Collector(tmp_path_factory.mktemp("collector"), tempo.otlp) as server:
+        yield server
+
+
+@pytest.fixture
+def start(tmp_path):
+    """``start(Class, ...)``: a server for one test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda made, *args, **kwargs: stack.enter_context(made(tmp_path / f"server-{free_port()}", *args, **kwargs))
+
+
+# The module
+
+
+class Run:
+    """One run of the module: ``result`` as it printed it, ``seconds`` that it took."""
+
+    def __init__(self, arguments: dict, check: bool = False) -> None:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH_", "KUBE", "OTEL_"))}
+        begin = time.monotonic()
+        process = subprocess.run(
+            [sys.executable, "-c", f"import runpy; runpy.run_module('{MODULE}', run_name='__main__')"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check, "_ansible_verbosity": 3}}),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        self.seconds = time.monotonic() - begin
+        self.output = process.stdout + process.stderr
+        assert "Traceback" not in self.output, self.output
+        self.result = json.loads(process.stdout)
+        assert process.returncode == (1 if self.result.get("failed") else 0)
+        assert not self.result["changed"] if "changed" in self.result else self.result["failed"]
+
+    @property
+    def proofs(self) -> dict:
+        """By protocol, of a run that proved everything."""
+        assert not self.result.get("failed"), self.result
+        return {proof["protocol"]: proof for proof in self.result["proofs"]}
+
+    def lost(self, hop: str, *words: str) -> None:
+        """Check that every trace was lost at this hop, and that the message, one line, has these words."""
+        assert self.result.get("failed"), self.result
+        assert {proof["hop"] for proof in self.result["proofs"]} == {self.result["hop"]} == {hop}, self.result
+        assert "\n" not in self.result["msg"]
+        for word in words:
+            assert word in self.result["msg"], self.result["msg"]
+
+
+QUICK = {"send_timeout": 3, "timeout": 3, "search_timeout": 3}
+"""For tests that wait for what never comes."""
+
+
+# It arrives
+
+
+def test_a_trace_over_both_protocols_is_proven(collector, tempo) -> None:
+    before = collector.counters()
+    proofs = Run({**collector.parameters, "tempo_endpoint": tempo.url}).proofs
+    assert set(proofs) == {"grpc", "http"}
+    for proof in proofs.values():
+        assert proof["hop"] is None and proof["spans"] == 3
+        assert 0 < proof["send_seconds"] < 2
+        assert 0 < proof["by_id_seconds"] < 2, "the batch processor's 0.2 s and a read"
+        assert proof["by_id_seconds"] <= proof["search_seconds"] < 20
+        # Not by the module's own reader: what Tempo has, as JSON.
+        found = json.load(urllib.request.urlopen(f"{tempo.url}/api/v2/traces/{proof['trace_id']}", timeout=5))["trace"]["resourceSpans"]
+        spans = [span for resource in found for scope in resource["scopeSpans"] for span in scope["spans"]]
+        assert len(spans) == 3
+        assert all(
+            {"key": "private_ai.probe.id", "value": {"stringValue": proof["probe_id"]}} in span["attributes"] for span in spans
+        )
+        chat = [span for span in spans if span["name"].startswith("chat")]
+        assert {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}} in chat[0]["attributes"]
+    assert proofs["grpc"]["probe_id"] == proofs["http"]["probe_id"]
+    after = collector.counters()
+    assert after.accepted - before.accepted == 6, "nothing is sent twice"
+
+
+def test_two_runs_do_not_see_each_other(collector, tempo) -> None:
+    runs = [Run({**collector.parameters, "tempo_endpoint": tempo.url}).proofs["grpc"] for _ in range(2)]
+    assert runs[0]["probe_id"] != runs[1]["probe_id"]
+    query = urllib.parse.urlencode({"q": runs[0]["traceql"], "limit": 20})
+    traces = json.load(urllib.request.urlopen(f"{tempo.url}/api/search?{query}", timeout=5))["traces"]
+    assert len(traces) == 2, "one for each protocol of the first run only"
+
+
+def test_the_search_finds_a_trace_id_with_leading_zeros(collector, tempo, monkeypatch) -> None:
+    """Tempo leaves them out in what a search returns."""
+    made = _otlp.make_trace
+
+    def with_zeros(*args):
+        while not (trace := made(*args)).trace_id.startswith("00"):
+            pass
+        return trace
+
+    monkeypatch.setattr(_trace_probe._otlp, "make_trace", with_zeros)
+    params = {
+        **dict.fromkeys(("otlp_ca_cert", "tempo_ca_cert", "tempo_tenant", "tempo_token")),
+        **collector.parameters, "tempo_endpoint": tempo.url, "via": "direct", "protocols": ["grpc"], "service_name": "zeros",
+        "send_timeout": 5, "timeout": 10, "search_timeout": 20,
+    }  # fmt: skip
+    (proof,) = _trace_probe.run(params)
+    assert proof["trace_id"].startswith("00") and proof["hop"] is None
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        {"without_type_suffix": True, "without_units": True, "without_scope_info": True},
+        {"without_type_suffix": False, "without_units": False, "without_scope_info": False},
+    ],
+    ids=["plain names", "names with unit and total"],
+)
+def test_the_counters_of_a_real_collector_are_read(start, tempo, reader) -> None:
+    collector = start(Collector, tempo.otlp, reader=reader)
+    page = urllib.request.urlopen(collector.parameters["collector_metrics_endpoint"] + "/metrics", timeout=5).read().decode()
+    Run({**collector.parameters, "tempo_endpoint": tempo.url}).proofs  # noqa: B018
+    counters = collector.counters()
+    assert (counters.accepted, counters.refused) == (6, 0), page
+    assert counters.exporters["otlp/tempo"].sent == 6
+    assert counters.instance
+
+
+def test_check_mode_sends_nothing(collector, tempo) -> None:
+    before = collector.counters()
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url}, check=True)
+    assert not done.result.get("failed") and done.result["proofs"] == []
+    assert collector.parameters["otlp_grpc_endpoint"] in done.result["msg"] and tempo.url in done.result["msg"]
+    assert collector.counters().accepted == before.accepted
+
+
+def test_check_mode_needs_nothing_to_be_there() -> None:
+    nowhere = {name: f"http://nothing.nowhere.svc:{port}" for name, port in (("otlp_grpc_endpoint", 4317), ("otlp_http_endpoint", 4318), ("tempo_endpoint", 3200))}
+    assert not Run(nowhere, check=True).result.get("failed")
+
+
+# It does not arrive
+
+
+def test_a_collector_that_is_down(start, tempo) -> None:
+    collector = start(Collector, tempo.otlp)
+    collector.stop()
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("collector_unreachable", "Connection refused", collector.parameters["otlp_grpc_endpoint"], collector.parameters["otlp_http_endpoint"])
+    assert done.seconds < 2 * QUICK["send_timeout"] + 5
+
+
+def test_one_receiver_that_is_missing_does_not_hide_the_other(collector, tempo) -> None:
+    done = Run({**collector.parameters, "otlp_grpc_endpoint": f"http://127.0.0.1:{free_port()}", "tempo_endpoint": tempo.url, "send_timeout": 2})
+    assert [proof["hop"] for proof in done.result["proofs"]] == ["collector_unreachable", None]
+    assert done.result["msg"].startswith("trace sent over OTLP grpc: ")
+
+
+def test_a_collector_that_hangs(start, tempo) -> None:
+    collector = start(Collector, tempo.otlp)
+    collector.signal(signal.SIGSTOP)
+    done = Run({**collector.parameters, "collector_metrics_endpoint": None, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("collector_unreachable", "no answer within")
+    assert done.seconds < 4 * QUICK["send_timeout"] + 5
+
+
+def test_a_collector_that_comes_up_while_we_try(start, tempo) -> None:
+    collector = start(Collector, tempo.otlp)
+    collector.signal(signal.SIGSTOP)
+    resume = subprocess.Popen(["sh", "-c", f"sleep 2; kill -CONT {collector._process.pid}"])
+    proofs = Run({**collector.parameters, "collector_metrics_endpoint": None, "tempo_endpoint": tempo.url, "protocols": ["http"], "send_timeout": 20}).proofs
+    assert proofs["http"]["send_seconds"] > 0.5
+    resume.wait()
+
+
+def test_a_collector_without_memory(start, tempo) -> None:
+    collector = start(Collector, tempo.otlp, memory_limiter={"check_interval": "100ms", "limit_mib": 2, "spike_limit_mib": 1})
+    time.sleep(0.5)  # the limiter's own check
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("collector_refused", "data refused due to high memory usage", "memory limit")
+    assert collector.counters().refused > 0
+
+
+def test_a_port_that_takes_no_traces(collector, tempo) -> None:
+    done = Run({**collector.parameters, "otlp_http_endpoint": tempo.url, "tempo_endpoint": tempo.url, "protocols": ["http"], **QUICK})
+    done.lost("collector_refused", "404", "correct the endpoint")
+
+
+def test_grpc_to_a_port_that_speaks_only_http(collector, tempo) -> None:
+    wrong = collector.parameters["otlp_http_endpoint"]
+    done = Run({**collector.parameters, "otlp_grpc_endpoint": wrong, "tempo_endpoint": tempo.url, "protocols": ["grpc"], **QUICK})
+    assert done.result["hop"] in ("collector_unreachable", "collector_refused")
+    assert "OTLP port" in done.result["msg"] or "correct the endpoint" in done.result["msg"]
+
+
+def test_an_exporter_that_retries(start, tempo) -> None:
+    collector = start(Collector, f"127.0.0.1:{free_port()}")
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("collector_export", "exporter otlp/tempo: 0 spans sent", "Exporting failed")
+    assert "Exporting failed" in collector.log(), "what the message sends the user to look for"
+    assert done.seconds < 15
+
+
+def test_an_exporter_that_has_given_up(start, tempo) -> None:
+    exporter = {"endpoint": f"127.0.0.1:{free_port()}", "retry_on_failure": {"enabled": False}}
+    collector = start(Collector, exporter)
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("collector_export", "exporter otlp/tempo: 0 spans sent, 6 failed")
+
+
+def test_a_sending_queue_that_is_full(start, tempo) -> None:
+    exporter = {"endpoint": f"127.0.0.1:{free_port()}", "sending_queue": {"queue_size": 1, "num_consumers": 1}}
+    collector = start(Collector, exporter, batch=False)
+    for _ in range(3):  # one is being retried, one waits, one is too many
+        Run({**collector.parameters, "tempo_endpoint": tempo.url, "send_timeout": 1, "timeout": 0, "search_timeout": 0})
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("collector_export", "full")
+
+
+def test_a_tempo_that_is_down(start, tmp_path) -> None:
+    tempo = start(TempoServer)
+    collector = start(Collector, tempo.otlp)
+    tempo.stop()
+    Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK}).lost("collector_export", "exporter otlp/tempo")
+    # Without the collector's metrics, what is known is that Tempo does not answer.
+    no_metrics = {**collector.parameters, "collector_metrics_endpoint": None}
+    Run({**no_metrics, "tempo_endpoint": tempo.url, **QUICK}).lost("tempo_query", tempo.url, "Connection refused")
+
+
+def test_a_query_api_that_is_down(collector, tempo) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    Run({**collector.parameters, "tempo_endpoint": dead, **QUICK}).lost("tempo_query", dead, "Connection refused")
+
+
+def test_a_trace_that_went_to_another_tempo(start, collector) -> None:
+    other = start(TempoServer)
+    Run({**collector.parameters, "tempo_endpoint": other.url, **QUICK}).lost("tempo_store", "exporter otlp/tempo: 6 spans sent", "404")
+
+
+def test_metrics_that_cannot_be_read(start, collector) -> None:
+    other = start(TempoServer)
+    dead = f"http://127.0.0.1:{free_port()}"
+    done = Run({**collector.parameters, "collector_metrics_endpoint": dead, "tempo_endpoint": other.url, **QUICK})
+    done.lost("after_collector", dead, "cannot tell")
+
+
+def test_metrics_of_another_replica(start, tempo) -> None:
+    other, collector = start(Collector, tempo.otlp), start(Collector, f"127.0.0.1:{free_port()}")
+    metrics = other.parameters["collector_metrics_endpoint"]
+    done = Run({**collector.parameters, "collector_metrics_endpoint": metrics, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("after_collector", "another replica")
+
+
+def test_a_trace_that_no_search_finds(start) -> None:
+    """An ingester that keeps traces open for an hour: there by id, not searchable."""
+    tempo = start(TempoServer, {"trace_idle_period": "1h", "trace_live_period": "1h", "flush_check_period": "1s"})
+    collector = start(Collector, tempo.otlp)
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK})
+    done.lost("tempo_search", "by id", "trace_idle_period")
+    assert all(proof["by_id_seconds"] is not None and proof["search_seconds"] is None for proof in done.result["proofs"])
+
+
+# Tenants, tokens, TLS
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory):
+    """Tempo with multitenancy, and a collector that writes as tenant dev."""
+    folder = tmp_path_factory.mktemp("tenants")
+    with TempoServer(folder / "tempo", multitenancy=True) as tempo:
+        with Collector(folder / "collector", {"endpoint": tempo.otlp, "headers": {"x-scope-orgid": "dev"}}) as collector:
+            yield {**collector.parameters, "tempo_endpoint": tempo.url}
+
+
+def test_the_tenant_that_was_written_is_read(tenants) -> None:
+    assert set(Run({**tenants, "tempo_tenant": "dev", "tempo_token": TOKEN}).proofs) == {"grpc", "http"}
+
+
+def test_another_tenant_has_nothing(tenants) -> None:
+    Run({**tenants, "tempo_tenant": "prod", **QUICK}).lost("tempo_store", "same Tempo and tenant")
+
+
+def test_no_tenant_is_refused_at_once(tenants) -> None:
+    done = Run({**tenants, "timeout": 60, "search_timeout": 60})
+    done.lost("tempo_query", "401", "tenant")
+    assert done.seconds < 20
+
+
+def test_a_token_shows_up_nowhere(tenants) -> None:
+    for token in (TOKEN, TOKEN + "\n"):
+        done = Run({**tenants, "tempo_token": token, **QUICK})
+        assert done.result["failed"] and TOKEN not in done.output
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """A CA, another CA, and a key and certificate of the first for localhost and the name of a Service."""
+    folder = tmp_path_factory.mktemp("tls")
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def issue(name: str, issuer: tuple | None, *extensions) -> tuple:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(
+            issuer_name=issuer[0] if issuer else subject, subject_name=subject, public_key=key.public_key(), serial_number=x509.random_serial_number()
+        )
+        builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+        (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        (folder / f"{name}.key").write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+        return subject, key
+
+    authority = x509.BasicConstraints(ca=True, path_length=None)
+    ca = issue("ca", None, authority)
+    issue("other-ca", None, authority)
+    issue("ip", ca, x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]))
+    issue("service", ca, x509.SubjectAlternativeName([x509.DNSName(SERVICE_HOST)]))
+    return folder
+
+
+def receiver_tls(tls: Path, name: str) -> dict:
+    return {"cert_file": str(tls / f"{name}.pem"), "key_file": str(tls / f"{name}.key")}
+
+
+def test_tls_with_a_ca(start, tempo, tls) -> None:
+    collector = start(Collector, tempo.otlp, tls=receiver_tls(tls, "ip"))
+    assert set(Run({**collector.parameters, "tempo_endpoint": tempo.url, "otlp_ca_cert": str(tls / "ca.pem")}).proofs) == {"grpc", "http"}
+    for ca in (str(tls / "other-ca.pem"), None):
+        done = Run({**collector.parameters, "tempo_endpoint": tempo.url, "otlp_ca_cert": ca, **QUICK})
+        done.lost("collector_unreachable")
+        assert done.result["msg"].lower().count("certificate") >= 2, done.result["msg"]
+
+
+def test_tls_checks_the_name_of_the_service_behind_a_port_forward(start, tempo, tls, monkeypatch) -> None:
+    """A port-forward is a local address; the certificate is the Service's."""
+    collector = start(Collector, tempo.otlp, tls=receiver_tls(tls, "service"))
+
+    @contextlib.contextmanager
+    def forwarded(target):
+        port = int(target.url.rpartition(":")[2])
+        yield Reached(f"https://127.0.0.1:{port}", "127.0.0.1", port, name, True)
+
+    monkeypatch.setattr(_link.Target, "reach", forwarded)
+    trace = _otlp.make_trace("tls", "tls", "both", time.time_ns())
+    for link, export, parameter in (
+        (_otlp.grpc_link, _otlp.export_grpc, "otlp_grpc_endpoint"),
+        (_link.http_link, _otlp.export_http, "otlp_http_endpoint"),
+    ):
+        target = _link.Target(collector.parameters[parameter], parameter, "auto", lambda: None, str(tls / "ca.pem"))
+        name = SERVICE_HOST
+        with link(target) as connection:
+            assert connection.use(lambda one: export(one, trace.request, 5)).accepted
+        name = "other.private-ai-demo.svc"
+        with link(target) as connection, pytest.raises(_link.Unreachable):
+            connection.use(lambda one: export(one, trace.request, 5))
+
+
+# Connections that are none
+
+
+@pytest.fixture
+def listener():
+    """``(port, behave)``: a port where every connection is given to ``behave[0]``."""
+    import threading
+
+    behave = [lambda connection: None]
+    kept = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _peer = server.accept()
+            except OSError:
+                return
+            kept.append(connection)
+            behave[0](connection)
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield server.getsockname()[1], behave
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)
+    for connection in kept:
+        connection.close()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [(lambda connection: connection.close(), ""), (lambda connection: None, "no answer within 1 s"), (lambda connection: connection.sendall(b"hello\r\n"), "")],
+    ids=["closes", "is silent", "speaks something else"],
+)
+def test_a_port_that_is_no_receiver_is_unreachable(listener, protocol, behaviour, words) -> None:
+    port, behave = listener
+    behave[0] = behaviour
+    target = _link.Target(f"http://127.0.0.1:{port}", "x", "direct", lambda: None)
+    link, export = (_otlp.grpc_link, _otlp.export_grpc) if protocol == "grpc" else (_link.http_link, _otlp.export_http)
+    request = _otlp.make_trace("s", "p", protocol, time.time_ns()).request
+    begin = time.monotonic()
+    with link(target) as connection, pytest.raises(_link.Unreachable) as error:
+        connection.use(lambda one: export(one, request, 1))
+    assert words in str(error.value) and f"127.0.0.1:{port}" in str(error.value)
+    assert time.monotonic() - begin < 3
+
+
+def test_a_redirect_is_not_followed(listener) -> None:
+    port, behave = listener
+    behave[0] = lambda connection: (connection.recv(9999), connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"))
+    with _link.http_link(_link.Target(f"http://127.0.0.1:{port}/prefix", "x", "direct", lambda: None)) as link:
+        read = _tempo.Tempo(link).trace("0" * 32, "p", frozenset())
+    assert read.state == "refused" and read.text == "302"
