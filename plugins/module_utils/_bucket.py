@@ -131,6 +131,8 @@ def wanted_of(params: dict[str, t.Any]) -> Wanted:
     days = params["lifecycle_expiry_days"]
     if days is not None and days < 0:
         raise BucketError(f"lifecycle_expiry_days: {days} is not a number of days: give 1 or more, or 0 to remove the rule")
+    if params["object_lock"] and params["versioning"] == "suspended":
+        raise BucketError("versioning: object_lock=true needs versioning: set it to enabled, or leave it out")
     return Wanted(
         present=params["state"] == "present",
         versioning=None if params["versioning"] == "unmanaged" else params["versioning"],
@@ -158,9 +160,6 @@ def plan(name: str, observed: Bucket | None, wanted: Wanted) -> tuple[list[Actio
                 f"bucket '{name}' is not empty (objects, older versions or delete markers): empty it, or set force=true to delete all it holds"
             )
         return [Action("empty"), Action("delete")], None
-
-    if wanted.object_lock and wanted.versioning == "suspended":
-        raise BucketError("versioning: object_lock=true needs versioning: set it to enabled, or leave it out")
 
     actions: list[Action] = []
     if observed is None:
@@ -309,20 +308,16 @@ class Store:
             tls = {"cert_reqs": "CERT_REQUIRED", "ca_certs": ca_cert or os.environ.get("SSL_CERT_FILE") or certifi.where()}
             if reached.forwarded:
                 tls |= {"server_hostname": reached.server_hostname, "assert_hostname": reached.server_hostname}
-        self._client = minio.Minio(
-            reached.url.split("://", 1)[1],
-            access_key=access_key,
-            secret_key=secret_key,
-            secure=secure,
-            region=region,
-            http_client=urllib3.PoolManager(
-                timeout=urllib3.Timeout(total=timeout / 2),
-                retries=urllib3.Retry(
-                    total=1, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504], raise_on_status=False, respect_retry_after_header=False
-                ),
-                **tls,
-            ),
+        once_more = urllib3.Retry(
+            total=1, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504], raise_on_status=False, respect_retry_after_header=False
         )
+        http_client = urllib3.PoolManager(timeout=urllib3.Timeout(total=timeout / 2), retries=once_more, **tls)
+        try:
+            self._client = minio.Minio(
+                reached.url.split("://", 1)[1], access_key=access_key, secret_key=secret_key, secure=secure, region=region, http_client=http_client
+            )
+        except ValueError as exc:  # what the client thinks of host and region
+            raise BucketError(f"endpoint or region: {_sentence(str(exc))}: correct it") from exc
 
     @contextlib.contextmanager
     def _doing(self, what: str, permission: str) -> t.Iterator[None]:
@@ -461,7 +456,7 @@ def explain(exc: BaseException, bucket: str, endpoint: str, host: str, what: str
     """
     if isinstance(exc, S3Error):
         return _explain_s3(exc, bucket, endpoint, what, permission)
-    if isinstance(exc, (InvalidResponseError, ElementTree.ParseError)):
+    if isinstance(exc, (InvalidResponseError, ElementTree.ParseError, UnicodeDecodeError)):
         if "HTTP request to an HTTPS server" in str(exc):
             return f"endpoint: {endpoint} wants TLS: write https:// instead of http://"
         answer = f" (HTTP {exc._code}, {exc._content_type or 'no content type'})" if isinstance(exc, InvalidResponseError) else ""

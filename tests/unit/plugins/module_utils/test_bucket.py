@@ -106,6 +106,7 @@ def test_wanted(changes, expected):
         ({"secret_key": ""}, "secret_key: it is empty: give the secret key of the object store"),
         ({"timeout": 0}, "timeout: 0 is not a number of seconds"),
         ({"lifecycle_expiry_days": -1}, "lifecycle_expiry_days: -1 is not a number of days"),
+        ({"object_lock": True, "versioning": "suspended"}, "versioning: object_lock=true needs versioning"),
         ({"tags": {"a": True}}, "tags: the value of 'a' is not a text"),
     ],
 )
@@ -165,7 +166,6 @@ def test_plan(observed, wanted, actions, after):
         (PLAIN, Wanted(object_lock=True), "object_lock: bucket 'b' exists without object lock, which S3 can set only when a bucket is created"),
         (FULL, Wanted(object_lock=False), "object_lock: bucket 'b' has object lock, which S3 cannot take away"),
         (FULL, Wanted(versioning="suspended"), "versioning: bucket 'b' has object lock, which needs versioning"),
-        (None, Wanted(object_lock=True, versioning="suspended"), "versioning: object_lock=true needs versioning"),
     ],
 )
 def test_plan_refuses(observed, wanted, message):
