@@ -21,7 +21,6 @@ from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import 
     _create_headers,
     _set_header,
 )
-
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 
 try:
@@ -35,7 +34,7 @@ except ImportError as _error:
     IMPORT_ERROR = _error
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: Seconds for the TCP and TLS handshake; a black hole must not take the kernel's two minutes.
 CONNECT_SECONDS = 10.0
@@ -95,16 +94,12 @@ def translate(error: Exception, what: str) -> KubeError:
     """The KubeError for an exception of the Kubernetes client or of its transport; see :func:`explain` for ``what``."""
     if isinstance(error, KubeError):
         return error
-    if IMPORT_ERROR is None and isinstance(error, ApiException):
-        if error.status:
-            return _translate_status(error, what)
-        if error.reason and "SSL" in str(error.reason):  # kubernetes < 37 wraps TLS trouble so
-            return _translate_tls(str(error.reason), what)
+    if IMPORT_ERROR is None and isinstance(error, ApiException) and error.status:
+        return _translate_status(error, what)
     cause = getattr(error, "reason", None)
     if isinstance(cause, Exception):  # MaxRetryError
         return translate(cause, what)
-    name = type(error).__name__
-    if "SSL" in name or "CERTIFICATE" in str(error).upper():
+    if "SSL" in f"{type(error).__name__} {error}":
         return _translate_tls(str(error), what)
     return KubeError(
         f"Cannot {what}: the API server {_address(error)}does not answer ({_in_words(error)}). Check that it runs and that"
@@ -138,12 +133,7 @@ class Kube:
         query = {**query, "watch": "true", "timeoutSeconds": str(seconds)}
         response = self._send("get", path, what, query, timeout=(CONNECT_SECONDS, seconds + 5.0))
         try:
-            rest = b""
-            for chunk in response.stream(None, decode_content=True):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if line.strip():
-                        yield json.loads(line)
+            yield from map(json.loads, lines(response.stream(None, decode_content=True)))
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise translate(error, what) from error
         finally:
@@ -179,6 +169,14 @@ class Kube:
             )
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise translate(error, what) from error
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The non-empty lines of a stream, each as soon as it is complete, wherever the chunks are cut."""
+    rest = b""
+    for chunk in chunks:
+        *complete, rest = (rest + chunk).split(b"\n")
+        yield from filter(bytes.strip, complete)
 
 
 def _translate_status(error: ApiException, what: str) -> KubeError:
