@@ -1,0 +1,42 @@
+# Copyright: private_ai.model_monitoring contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The list of the lab's programs, read from programs.toml."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Program:
+    """One Go module with the binaries that the lab takes from it."""
+
+    name: str
+    version: str
+    packages: dict[str, str]  # name of the binary -> Go package path
+    module: str = ""  # empty: the sources are in `source` itself
+    tags: str = ""
+    ldflags: str = ""
+    keep: tuple[str, ...] = ()  # globs of the module's files that the lab needs
+
+    @property
+    def source(self) -> Path:
+        return ROOT / "programs" / self.name
+
+    def key(self, go_version: str) -> str:
+        """Name of the cache entry: follows from everything that goes into the build."""
+        digest = hashlib.sha256(repr((self, go_version)).encode())
+        for path in sorted(self.source.iterdir()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        return f"{self.name}-{self.version}-{digest.hexdigest()[:16]}"
+
+
+def load(path: Path = ROOT / "programs.toml") -> dict[str, Program]:
+    """All programs by name, in the order in which they are built."""
+    tables = tomllib.loads(path.read_text())
+    return {name: Program(name=name, **{**table, "keep": tuple(table.get("keep", ()))}) for name, table in tables.items()}
