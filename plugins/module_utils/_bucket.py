@@ -364,15 +364,16 @@ class Store:
 
         :raises BucketError: see ``explain``; what was done before stays done.
         """
+        steps: dict[str, tuple[t.Callable[[t.Any], None], str, str]] = {
+            "create": (self._create, "creating it", "s3:CreateBucket"),
+            "versioning": (self._set_versioning, "setting its versioning", "s3:PutBucketVersioning"),
+            "expiry": (self._set_expiry, "setting its lifecycle rule", "s3:PutLifecycleConfiguration"),
+            "tags": (self._set_tags, "setting its tags", "s3:PutBucketTagging"),
+            "empty": (self._empty, "deleting its objects", "s3:DeleteObject and s3:DeleteObjectVersion"),
+            "delete": (self._delete, "deleting it", "s3:DeleteBucket"),
+        }
         for action in actions:
-            do, what, permission = {
-                "create": (self._create, "creating it", "s3:CreateBucket"),
-                "versioning": (self._set_versioning, "setting its versioning", "s3:PutBucketVersioning"),
-                "expiry": (self._set_expiry, "setting its lifecycle rule", "s3:PutLifecycleConfiguration"),
-                "tags": (self._set_tags, "setting its tags", "s3:PutBucketTagging"),
-                "empty": (self._empty, "deleting its objects", "s3:DeleteObject and s3:DeleteObjectVersion"),
-                "delete": (self._delete, "deleting it", "s3:DeleteBucket"),
-            }[action.verb]
+            do, what, permission = steps[action.verb]
             with self._doing(what, permission):
                 do(action.value)
 

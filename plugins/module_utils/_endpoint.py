@@ -89,9 +89,7 @@ def service_of(host: str) -> Service | None:
 
 
 @contextlib.contextmanager
-def reach(
-    url: str, api_client_factory: t.Callable[[], t.Any], via: str = "auto", parameter: str = "endpoint"
-) -> t.Iterator[Reached]:
+def reach(url: str, api_client_factory: t.Callable[[], t.Any], via: str = "auto", parameter: str = "endpoint") -> t.Iterator[Reached]:
     """Make an endpoint reachable for the time of a ``with`` block.
 
     :param url: what the user gave.

@@ -98,7 +98,9 @@ def choose_pod(service: Service, port: int, spec: dict[str, t.Any], slices: list
         return min(ready)
     if waiting:
         pods = ", ".join(sorted(set(waiting)))
-        raise EndpointError(f"{service} has no ready pod behind port {port} (not ready, or without that port: {pods}): look at the state and the log of these pods")
+        raise EndpointError(
+            f"{service} has no ready pod behind port {port} (not ready, or without that port: {pods}): look at the state and the log of these pods"
+        )
     if others or spec.get("type") == "ExternalName":
         raise EndpointError(f"{service} leads to something that is not a pod, which a port-forward cannot reach: use its own URL and via=direct")
     raise EndpointError(f"{service} has no pod behind it: look whether its selector matches running pods")

@@ -198,9 +198,7 @@ bucket:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _bucket
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import VIA_ARG, reach
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError

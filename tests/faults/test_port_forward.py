@@ -68,7 +68,10 @@ def service(core):
 
     def create(target_port, **spec):
         names.append(f"test-{secrets.token_hex(4)}")
-        body = {"metadata": {"name": names[-1]}, "spec": {"selector": selector, "ports": [{"name": "x", "port": 80, "targetPort": target_port}], **spec}}
+        body = {
+            "metadata": {"name": names[-1]},
+            "spec": {"selector": selector, "ports": [{"name": "x", "port": 80, "targetPort": target_port}], **spec},
+        }
         core.create_namespaced_service(NAMESPACE, body)
         slices = kubernetes.client.DiscoveryV1Api(core.api_client)
         deadline = time.monotonic() + 20
@@ -85,7 +88,11 @@ def service(core):
 def run_module(credentials, **arguments):
     arguments = {"endpoint": URL, **credentials, **arguments}
     process = subprocess.run(
-        [sys.executable, "-c", "import runpy; runpy.run_module('ansible_collections.private_ai.model_monitoring.plugins.modules.minio_bucket', run_name='__main__')"],
+        [
+            sys.executable,
+            "-c",
+            "import runpy; runpy.run_module('ansible_collections.private_ai.model_monitoring.plugins.modules.minio_bucket', run_name='__main__')",
+        ],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         capture_output=True,
         text=True,
@@ -119,9 +126,11 @@ def test_nothing_listens_on_the_port(credentials, service):
 
 
 def test_connections_to_a_port_that_nobody_listens_on_end_at_once(admin, service):
-    with pytest.raises(EndpointError, match="nothing listens on port 9999"), reach(service(9999), lambda: admin) as reached, socket.create_connection(
-        (reached.host, reached.port), timeout=10
-    ) as sock:
+    with (
+        pytest.raises(EndpointError, match="nothing listens on port 9999"),
+        reach(service(9999), lambda: admin) as reached,
+        socket.create_connection((reached.host, reached.port), timeout=10) as sock,
+    ):
         assert sock.recv(1) == b""
         raise ConnectionError
 

@@ -34,7 +34,7 @@ from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpo
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from minio.commonconfig import GOVERNANCE, Tags
+from minio.commonconfig import GOVERNANCE
 from minio.retention import Retention
 from minio.versioningconfig import VersioningConfig
 
@@ -52,7 +52,9 @@ def certificate_authority(folder: Path) -> SimpleNamespace:
     ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
 
     def build(name, key, *extensions):
-        builder = x509.CertificateBuilder(issuer_name=ca_name, subject_name=name, public_key=key.public_key(), serial_number=x509.random_serial_number())
+        builder = x509.CertificateBuilder(
+            issuer_name=ca_name, subject_name=name, public_key=key.public_key(), serial_number=x509.random_serial_number()
+        )
         builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
@@ -92,7 +94,17 @@ class Server:
         folder.mkdir()
         self._log = (folder / "log").open("w+")
         self._process = subprocess.Popen(
-            [binary, "server", str(folder / "data"), "--address", self.address, "--console-address", self.console, "--certs-dir", str(certs or folder)],
+            [
+                binary,
+                "server",
+                str(folder / "data"),
+                "--address",
+                self.address,
+                "--console-address",
+                self.console,
+                "--certs-dir",
+                str(certs or folder),
+            ],
             env={"PATH": os.environ["PATH"], "HOME": str(folder), "MINIO_ROOT_USER": self.access_key, "MINIO_ROOT_PASSWORD": self.secret_key},
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -166,7 +178,11 @@ class Run:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH_", "KUBE"))}
         begin = time.monotonic()
         process = subprocess.run(
-            [sys.executable, "-c", f"import runpy; runpy.run_module('ansible_collections.{MODULE.rsplit('.', 1)[0]}.plugins.modules.minio_bucket', run_name='__main__')"],
+            [
+                sys.executable,
+                "-c",
+                f"import runpy; runpy.run_module('ansible_collections.{MODULE.rsplit('.', 1)[0]}.plugins.modules.minio_bucket', run_name='__main__')",
+            ],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
             env=environment,
             capture_output=True,
@@ -414,7 +430,7 @@ def older_versions(client, bucket):
 
 
 def difficult_names(client, bucket):
-    for name in ("a b", "a+b", "ü/ß", "a&b<c>", "%41", "a//b", 'quote"\''):
+    for name in ("a b", "a+b", "ü/ß", "a&b<c>", "%41", "a//b", "quote\"'"):
         put(client, bucket, name)
 
 
@@ -576,7 +592,7 @@ def test_endpoint_that_is_not_s3(run, web_server, answer, region):
 def test_server_in_trouble(run, web_server, status):
     web_server.answer = (status, "application/xml", b"<Error><Code>SlowDown</Code><Message>Please reduce your\nrequest rate.</Message></Error>")
     done = run(endpoint=web_server.url)
-    assert f"answers SlowDown while looking at it (Please reduce your request rate): look at its log" in done.message
+    assert "answers SlowDown while looking at it (Please reduce your request rate): look at its log" in done.message
     assert done.seconds < 10
 
 
@@ -709,7 +725,17 @@ def test_no_credential_in_what_ansible_prints(server, bucket, tmp_path, argument
         json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Bucket", MODULE: "{{ arguments }}", "diff": True}]}])
     )
     process = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-vvvvv", "-i", "localhost,", "-c", "local", "-e", f"@{tmp_path}/vars.yml", "play.yml"],
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-vvvvv",
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-e",
+            f"@{tmp_path}/vars.yml",
+            "play.yml",
+        ],
         cwd=tmp_path,
         env={
             **os.environ,

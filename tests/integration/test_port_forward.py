@@ -54,7 +54,9 @@ def pod(admin, core, namespace):
         core.create_namespaced_service(
             namespace, {"metadata": {"name": service}, "spec": {"ports": [{"name": "api", "port": 80, "targetPort": "s3"}]}}
         )
-    core.create_namespaced_service(namespace, {"metadata": {"name": "outside"}, "spec": {"type": "ExternalName", "externalName": "s3.example.com", "ports": [{"port": 80}]}})
+    core.create_namespaced_service(
+        namespace, {"metadata": {"name": "outside"}, "spec": {"type": "ExternalName", "externalName": "s3.example.com", "ports": [{"port": 80}]}}
+    )
     endpoint = {"addresses": ["192.0.2.1"], "conditions": {"ready": True}, "targetRef": {"kind": "Pod", "name": "store-0", "namespace": namespace}}
     slices = kubernetes.client.DiscoveryV1Api(admin)
     for service, endpoints in (("store", [endpoint]), ("nobody", [])):
@@ -136,7 +138,10 @@ def user(admin, core, namespace):
         core.create_namespaced_service_account(namespace, {"metadata": {"name": name}})
         rbac.create_namespaced_role(
             namespace,
-            {"metadata": {"name": name}, "rules": [{"verbs": verbs, "apiGroups": groups, "resources": resources} for verbs, groups, resources in rules]},
+            {
+                "metadata": {"name": name},
+                "rules": [{"verbs": verbs, "apiGroups": groups, "resources": resources} for verbs, groups, resources in rules],
+            },
         )
         rbac.create_namespaced_role_binding(
             namespace,

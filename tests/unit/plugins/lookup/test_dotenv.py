@@ -83,7 +83,13 @@ def test_file_by_absolute_home_and_relative_path(lookup, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "it does not exist"), ("", "it is not in there"), ("OTHER=" + SECRET, "it is not in there"), ("ACCESS=", "it is empty there"), ("ACCESS", "it is empty there")],
+    [
+        (None, "it does not exist"),
+        ("", "it is not in there"),
+        ("OTHER=" + SECRET, "it is not in there"),
+        ("ACCESS=", "it is empty there"),
+        ("ACCESS", "it is empty there"),
+    ],
 )
 def test_missing_key(lookup, tmp_path, content, why):
     if content is not None:

@@ -91,7 +91,10 @@ PARAMS = {
     [
         ({}, Wanted()),
         ({"state": "absent", "force": True}, Wanted(present=False, force=True)),
-        ({"versioning": "enabled", "object_lock": False, "lifecycle_expiry_days": 0, "tags": {"n": 1}}, Wanted(True, "enabled", False, 0, {"n": "1"})),
+        (
+            {"versioning": "enabled", "object_lock": False, "lifecycle_expiry_days": 0, "tags": {"n": 1}},
+            Wanted(True, "enabled", False, 0, {"n": "1"}),
+        ),
     ],
 )
 def test_wanted(changes, expected):
@@ -211,7 +214,7 @@ OURS = (
 
 
 def lifecycle(*rules, namespace=NAMESPACE):
-    return f'<LifecycleConfiguration{f" xmlns={chr(34)}{namespace}{chr(34)}" if namespace else ""}>{"".join(rules)}</LifecycleConfiguration>'
+    return f"<LifecycleConfiguration{f' xmlns={chr(34)}{namespace}{chr(34)}' if namespace else ''}>{''.join(rules)}</LifecycleConfiguration>"
 
 
 @pytest.mark.parametrize("namespace", ["", NAMESPACE])

@@ -57,7 +57,9 @@ def test_parse_says_what_is_wrong(url, message):
     assert str(caught.value).startswith("otlp: ")
 
 
-@pytest.mark.parametrize("url", ["http://user:s3cr3t@minio:9000", "user:s3cr3t@minio:9000", "http://user:s3cr3t@minio:nine", "http://user:s3cr3t@[::1"])
+@pytest.mark.parametrize(
+    "url", ["http://user:s3cr3t@minio:9000", "user:s3cr3t@minio:9000", "http://user:s3cr3t@minio:nine", "http://user:s3cr3t@[::1"]
+)
 def test_a_password_in_the_url_is_refused_and_not_repeated(url):
     with pytest.raises(EndpointError) as caught:
         parse(url)
@@ -88,7 +90,11 @@ def test_service_of(host, expected):
     ("url", "via", "expected"),
     [
         ("https://s3.example.com", "auto", Reached("https://s3.example.com:443", "s3.example.com", 443, "s3.example.com", False)),
-        ("http://tempo.example.com:3200/t/", "direct", Reached("http://tempo.example.com:3200/t", "tempo.example.com", 3200, "tempo.example.com", False)),
+        (
+            "http://tempo.example.com:3200/t/",
+            "direct",
+            Reached("http://tempo.example.com:3200/t", "tempo.example.com", 3200, "tempo.example.com", False),
+        ),
         ("http://minio.x.svc:9000", "direct", Reached("http://minio.x.svc:9000", "minio.x.svc", 9000, "minio.x.svc", False)),
         ("http://[::1]:9000", "auto", Reached("http://[::1]:9000", "::1", 9000, "::1", False)),
     ],
@@ -99,8 +105,9 @@ def test_direct(url, via, expected):
 
 
 def test_port_forward_needs_a_service():
-    with pytest.raises(EndpointError, match=r"^endpoint: 's3\.example\.com' is not a Service.*or set via=direct$"), reach(
-        "https://s3.example.com", no_cluster, "port_forward"
+    with (
+        pytest.raises(EndpointError, match=r"^endpoint: 's3\.example\.com' is not a Service.*or set via=direct$"),
+        reach("https://s3.example.com", no_cluster, "port_forward"),
     ):
         pass
 
@@ -137,9 +144,11 @@ def test_service_goes_by_port_forward(forward, via):
 
 def test_reason_of_the_port_forward_replaces_that_of_the_library(forward):
     forward(refuse)
-    with pytest.raises(EndpointError, match=r"^tempo: nothing listens there$") as caught, reach(
-        "http://tempo.x.svc:3200", lambda: None, parameter="tempo"
-    ) as reached, socket.create_connection((reached.host, reached.port), timeout=5) as sock:
+    with (
+        pytest.raises(EndpointError, match=r"^tempo: nothing listens there$") as caught,
+        reach("http://tempo.x.svc:3200", lambda: None, parameter="tempo") as reached,
+        socket.create_connection((reached.host, reached.port), timeout=5) as sock,
+    ):
         assert sock.recv(1) == b""
         raise ConnectionError("what a library makes of it")
     assert isinstance(caught.value.__cause__, ConnectionError)

@@ -42,7 +42,11 @@ def endpoints(*pods, ready=True, ports=({"name": "api", "port": 9000}, {"name": 
         pytest.param(SPEC, 80, [endpoints("minio-1", ready=False), endpoints("minio-2", "minio-0")], TARGET, id="only ready pods, first by name"),
         pytest.param(SPEC, 80, [endpoints("minio-0", ready=None)], TARGET, id="ready unknown counts as ready"),
         pytest.param(
-            {"ports": [{"port": 9000}]}, 9000, [endpoints("minio-0", ports=[{"name": "", "port": 9000}])], TARGET, id="unnamed port: '' and absent are one"
+            {"ports": [{"port": 9000}]},
+            9000,
+            [endpoints("minio-0", ports=[{"name": "", "port": 9000}])],
+            TARGET,
+            id="unnamed port: '' and absent are one",
         ),
         pytest.param(
             SPEC,
@@ -64,7 +68,12 @@ def test_choose_pod(spec, port, slices, expected):
         (SPEC, 53, [endpoints("minio-0")], "has no TCP port 53"),
         ({}, 80, [], "has no TCP port 80 (it has: none)"),
         (SPEC, 80, [endpoints("minio-1", "minio-0", ready=False)], "no ready pod behind port 80 (not ready, or without that port: minio-0, minio-1)"),
-        (SPEC, 80, [endpoints("minio-0", ports=[{"name": "console", "port": 9001}])], "no ready pod behind port 80 (not ready, or without that port: minio-0)"),
+        (
+            SPEC,
+            80,
+            [endpoints("minio-0", ports=[{"name": "console", "port": 9001}])],
+            "no ready pod behind port 80 (not ready, or without that port: minio-0)",
+        ),
         (SPEC, 80, [], "has no pod behind it"),
         (SPEC, 80, [{"ports": None, "endpoints": None}], "has no pod behind it"),
         (SPEC, 80, [{"ports": SPEC["ports"], "endpoints": [{"addresses": ["192.0.2.1"]}]}], "use its own URL and via=direct"),
@@ -81,7 +90,7 @@ def test_choose_pod_says_why_not(spec, port, slices, message):
     ("text", "message"),
     [
         (
-            "error forwarding port 9000 to pod 3f2a, uid : failed to connect to localhost:9000 inside namespace \"x\", IPv4: dial tcp4 127.0.0.1:9000:"
+            'error forwarding port 9000 to pod 3f2a, uid : failed to connect to localhost:9000 inside namespace "x", IPv4: dial tcp4 127.0.0.1:9000:'
             " connect: connection refused IPv6: dial tcp6: address localhost: no suitable address",
             "nothing listens on port 9000 of pod minio-0 in namespace model-storage",
         ),
