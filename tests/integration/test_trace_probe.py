@@ -13,6 +13,7 @@ import datetime
 import ipaddress
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -543,6 +544,56 @@ def test_tls_checks_the_name_of_the_service_behind_a_port_forward(start, tempo, 
         name = "other.private-ai-demo.svc"
         with link(target) as connection, pytest.raises(_link.Unreachable):
             connection.use(lambda one: export(one, trace.request, 5))
+
+
+# The role
+
+
+def play(*arguments: str, **variables) -> subprocess.CompletedProcess:
+    """One run of playbooks/verify.yml on this machine."""
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/verify.yml", "-e", json.dumps(variables), *arguments],
+        cwd=root,
+        env={**os.environ, "ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def endpoints(collector, tempo) -> dict:
+    return {f"verify_{name}": value for name, value in {**collector.parameters, "tempo_endpoint": tempo.url}.items()}
+
+
+def test_the_role_prints_the_proofs_and_leaves_them_behind(collector, tempo) -> None:
+    done = play(**endpoints(collector, tempo))
+    assert done.returncode == 0, done.stdout
+    assert "Proven: a trace sent to the collector is in Tempo" in done.stdout
+    rows = re.findall(r'"(grpc|http) +[0-9.]+ s +[0-9.]+ s +[0-9.]+ s +([0-9a-f]{32})"', done.stdout)
+    assert [protocol for protocol, _trace in rows] == ["grpc", "http"]
+    stats = done.stdout.partition("CUSTOM STATS")[2]
+    assert all(f'"trace_id": "{trace}"' in stats for _protocol, trace in rows)
+    assert "changed=0" in done.stdout
+
+
+def test_the_role_fails_with_the_hop(collector, tempo) -> None:
+    done = play(**{**endpoints(collector, tempo), "verify_tempo_endpoint": f"http://127.0.0.1:{free_port()}", "verify_timeout": 1})
+    assert done.returncode != 0
+    assert '"hop": "tempo_query"' in done.stdout and "Proven" not in done.stdout
+
+
+def test_the_role_in_check_mode_on_a_machine_without_cluster() -> None:
+    done = play("--check")
+    assert done.returncode == 0, done.stdout
+    assert "Nothing was proven" in done.stdout and "changed=0" in done.stdout
+
+
+def test_the_role_refuses_a_mistyped_variable() -> None:
+    done = play("--check", verify_protocol=["grpc"])
+    assert done.returncode != 0
+    assert "Role verify has no variable verify_protocol" in done.stdout
 
 
 # Connections that are none
