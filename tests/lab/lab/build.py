@@ -88,13 +88,13 @@ class Builder:
 
     def _download(self, program: Program, work: Path) -> None:
         """Downloads just the modules that the program's packages need, not the whole module graph."""
+        shutil.copytree(work / "std" / "build", work / program.name / "build", copy_function=os.link)
         command = ["go", "list", "-mod=readonly", f"-tags={program.tags}", "-deps", "-f", "{{.ImportPath}}", *program.packages.values()]
         self._run(program.name, command, program.source, self._environment(work / program.name))
 
     def _compile(self, program: Program, work: Path) -> None:
         area = work / program.name
         environment = self._environment(area)
-        shutil.copytree(work / "std" / "build", area / "build", copy_function=os.link, dirs_exist_ok=True)
         result = area / "result"
         (result / "bin").mkdir(parents=True)
         build = ["go", "build", "-mod=readonly", "-trimpath", f"-tags={program.tags}", f"-ldflags=-s -w {program.ldflags}"]

@@ -1,0 +1,151 @@
+# Copyright: private_ai.model_monitoring contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Profile `control-plane`: etcd and the API server on loopback, with OLM's CRDs; for tests of modules."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from lab.build import Builder
+from lab.process import Process
+from lab.programs import Program
+
+PROGRAMS = ("etcd", "kubernetes", "olm")
+SERVICES = "10.96.0.0/16"
+READY_WITHIN = 60  # seconds
+
+
+class LabError(Exception):
+    """The lab could not be started; the message is for people."""
+
+
+class ControlPlane:
+    """etcd and kube-apiserver; everything they keep is below `state`."""
+
+    def __init__(self, state: Path, programs: dict[str, Program], builder: Builder) -> None:
+        self.state = state
+        self.kubeconfig = state / "kubeconfig"
+        self._programs = programs
+        self._builder = builder
+        self.etcd = Process(state, "etcd")
+        self.api_server = Process(state, "kube-apiserver")
+
+    def up(self) -> str:
+        """Starts what does not run; returns a line that says what there is now."""
+        self._builder.build([self._programs[name] for name in PROGRAMS])
+        started = time.monotonic()
+        if self.running():
+            return f"control-plane is up, KUBECONFIG={self.kubeconfig}"
+        self.down()
+        self.state.mkdir(parents=True, mode=0o700)
+        api_port, client_port, peer_port = free_ports(3)
+        self._certificates(api_port)
+        pki = self.state / "pki"
+        etcd = f"https://127.0.0.1:{client_port}"
+        peer = f"https://127.0.0.1:{peer_port}"
+        self.etcd.start([
+            self._binary("etcd"), "--name=lab", f"--data-dir={self.state / 'etcd'}", "--unsafe-no-fsync",
+            f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
+            f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=lab={peer}",
+            "--client-cert-auth", f"--trusted-ca-file={pki}/etcd/ca.crt",
+            f"--cert-file={pki}/etcd/server.crt", f"--key-file={pki}/etcd/server.key",
+            "--peer-client-cert-auth", f"--peer-trusted-ca-file={pki}/etcd/ca.crt",
+            f"--peer-cert-file={pki}/etcd/peer.crt", f"--peer-key-file={pki}/etcd/peer.key",
+        ])  # fmt: skip
+        command = [
+            self._binary("kube-apiserver"), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
+            # The API server refuses to announce a loopback address as the endpoint of Service kubernetes; nobody needs it here.
+            "--endpoint-reconciler-type=none", f"--secure-port={api_port}", f"--etcd-servers={etcd}", f"--etcd-cafile={pki}/etcd/ca.crt",
+            f"--etcd-certfile={pki}/apiserver-etcd-client.crt", f"--etcd-keyfile={pki}/apiserver-etcd-client.key",
+            f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key",
+            f"--service-account-key-file={pki}/sa.pub", f"--service-account-signing-key-file={pki}/sa.key",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC",
+            # No controller manager runs in this profile, so nothing makes the default service accounts.
+            "--disable-admission-plugins=ServiceAccount",
+        ]  # fmt: skip
+        # Tests stop and start the API server by this command.
+        (self.state / "kube-apiserver.json").write_text(json.dumps(command))
+        self.api_server.start(command)
+        self._until_ready(api_port)
+        self._custom_resource_definitions()
+        return f"control-plane is up after {time.monotonic() - started:.1f} s, KUBECONFIG={self.kubeconfig}"
+
+    def down(self) -> None:
+        """Stops both programs and removes what they kept."""
+        self.api_server.stop()
+        self.etcd.stop()
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def running(self) -> bool:
+        return self.kubeconfig.exists() and self.etcd.pid() is not None and self.api_server.pid() is not None
+
+    def _binary(self, name: str) -> str:
+        owner = next(program for program in self._programs.values() if name in program.packages)
+        return str(self._builder.binary(owner, name))
+
+    def _certificates(self, api_port: int) -> None:
+        version = self._programs["kubernetes"].version
+        config = self.state / "kubeadm.json"
+        config.write_text("\n---\n".join(json.dumps(document) for document in (
+            {
+                "apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "InitConfiguration",
+                "localAPIEndpoint": {"advertiseAddress": "127.0.0.1", "bindPort": api_port},
+                "nodeRegistration": {"name": "lab", "criSocket": "unix:///run/none.sock"},
+            },
+            {
+                "apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "kubernetesVersion": version,
+                "certificatesDir": str(self.state / "pki"), "encryptionAlgorithm": "ECDSA-P256",
+                "networking": {"serviceSubnet": SERVICES},
+            },
+        )))  # fmt: skip
+        kubeadm = [self._binary("kubeadm"), "init", "phase"]
+        _run([*kubeadm, "certs", "all", f"--config={config}"])
+        _run([*kubeadm, "kubeconfig", "super-admin", f"--config={config}", f"--kubeconfig-dir={self.state}"])
+
+    def _until_ready(self, api_port: int) -> None:
+        """Asks /readyz until it says ok; the kubeconfig is put in place only then, so that its presence means readiness."""
+        context = ssl.create_default_context(cafile=self.state / "pki" / "ca.crt")
+        deadline = time.monotonic() + READY_WITHIN
+        while True:
+            try:
+                with urllib.request.urlopen(f"https://127.0.0.1:{api_port}/readyz", context=context, timeout=5):
+                    break
+            except (urllib.error.URLError, OSError) as error:
+                for process in (self.etcd, self.api_server):
+                    if process.pid() is None:
+                        raise LabError(f"{process.name} ended at once; its last lines:\n{process.last_lines()}") from None
+                if time.monotonic() > deadline:
+                    raise LabError(f"the API server is not ready after {READY_WITHIN} s: {error}") from None
+                time.sleep(0.1)
+        (self.state / "super-admin.conf").rename(self.kubeconfig)
+
+    def _custom_resource_definitions(self) -> None:
+        folder = self._builder.entry(self._programs["olm"]) / "files" / "deploy" / "chart" / "crds"
+        _run([self._binary("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", str(folder)])
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr or done.stdout).strip()}")
