@@ -68,7 +68,9 @@ class Builder:
         work.mkdir(parents=True)
         started = time.monotonic()
         try:
-            self._standard_library(work)
+            (work / "std" / "build").mkdir(parents=True)
+            if len(missing) > 1:
+                self._standard_library(work)
             with ThreadPoolExecutor(max_workers=1) as downloads:
                 ahead = downloads.submit(self._download, missing[0], work)
                 for index, program in enumerate(missing):

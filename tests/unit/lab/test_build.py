@@ -1,0 +1,72 @@
+# Copyright: private_ai.model_monitoring contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's builder on a Go program of a few lines; needs Go, no network."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from lab import programs
+from lab.build import Builder, BuildError
+from lab.programs import Program, load
+
+
+@pytest.fixture()
+def hello(tmp_path, monkeypatch):
+    """A program `hello` that builds, as a Program and the folder of its sources."""
+    source = tmp_path / "lab" / "programs" / "hello"
+    source.mkdir(parents=True)
+    (source / "go.mod").write_text("module lab/hello\n\ngo 1.24\n")
+    (source / "main.go").write_text('package main\n\nvar version = "none"\n\nfunc main() { print(version) }\n')
+    monkeypatch.setattr(programs, "ROOT", tmp_path / "lab")
+    return Program(name="hello", version="v1.0.0", packages={"hello": "."}, ldflags="-X main.version=1.0.0"), source
+
+
+def test_builds_once_and_leaves_only_the_result(hello, tmp_path):
+    program, source = hello
+    said: list[str] = []
+    builder = Builder(tmp_path / "cache", said.append)
+    builder.build([program])
+    assert subprocess.run([builder.binary(program, "hello")], check=True, capture_output=True, text=True).stderr == "1.0.0"
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [builder.entry(program).name]
+    assert "1 of 1 hello v1.0.0" in said[0]
+
+    built = builder.binary(program, "hello").stat().st_mtime_ns
+    builder.build([program])
+    assert builder.binary(program, "hello").stat().st_mtime_ns == built
+    assert said[-1] == "lab: all 1 programs are built"
+
+    before = builder.entry(program)
+    (source / "main.go").write_text('package main\n\nvar version = "none"\n\nfunc main() { print("changed ", version) }\n')
+    assert builder.entry(program) != before
+
+
+def test_a_failed_build_says_what_failed_and_leaves_nothing(hello, tmp_path):
+    program, source = hello
+    (source / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
+    with pytest.raises(BuildError, match=r"(?s)^hello failed: go build .* ended with 1:.*undefined: undefined"):
+        Builder(tmp_path / "cache", lambda line: None).build([program])
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_binary_that_is_not_built_names_the_cure(hello, tmp_path):
+    program, _source = hello
+    with pytest.raises(BuildError, match="hello is not built yet. Cure: python -m lab build hello"):
+        Builder(tmp_path, lambda line: None).binary(program, "hello")
+
+
+def test_without_go_the_message_says_what_to_install(hello, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match="no Go on PATH. Cure: install Go"):
+        Builder(tmp_path / "cache", lambda line: None).build([hello[0]])
+
+
+@pytest.mark.parametrize("program", load().values(), ids=lambda program: program.name)
+def test_the_list_of_programs_names_the_versions_of_their_modules(program):
+    lines = (program.source / "go.mod").read_text().splitlines()
+    if program.module:
+        assert any(f"{program.module} {program.version}" in line for line in lines)
+    else:
+        assert any(line.endswith(program.version) for line in lines)
+    assert (program.source / "go.sum").exists()
