@@ -9,12 +9,14 @@ While one program compiles, the modules of the next are downloaded.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -59,16 +61,34 @@ class Builder:
         return path
 
     def build(self, programs: Sequence[Program]) -> None:
-        missing = [program for program in programs if not self.entry(program).exists()]
-        if not missing:
-            self.say(f"lab: all {len(programs)} programs are built")
-            return
+        """Builds what is missing, one program after the other; another build on the same cache is waited for."""
+        if self._missing(programs):
+            with self._lock():
+                missing = self._missing(programs)
+                if missing:
+                    self._build(missing)
+        self.say(f"lab: all {len(programs)} programs are built")
+
+    def _missing(self, programs: Sequence[Program]) -> list[Program]:
+        return [program for program in programs if not self.entry(program).exists()]
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with (self.cache / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.say("lab: another build is under way; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _build(self, missing: Sequence[Program]) -> None:
         work = self.cache / "work"
         _remove(work)  # what an interrupted build left
-        work.mkdir(parents=True)
+        (work / "std" / "build").mkdir(parents=True)
         started = time.monotonic()
         try:
-            (work / "std" / "build").mkdir(parents=True)
             if len(missing) > 1:
                 self._standard_library(work)
             with ThreadPoolExecutor(max_workers=1) as downloads:

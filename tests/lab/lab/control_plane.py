@@ -46,32 +46,18 @@ class ControlPlane:
             return f"control-plane is up, KUBECONFIG={self.kubeconfig}"
         self.down()
         self.state.mkdir(parents=True, mode=0o700)
+        address = "127.0.0.1"
         api_port, client_port, peer_port = free_ports(3)
-        self._certificates(api_port)
-        pki = self.state / "pki"
-        etcd = f"https://127.0.0.1:{client_port}"
-        peer = f"https://127.0.0.1:{peer_port}"
-        self.etcd.start([
-            self._binary("etcd"), "--name=lab", f"--data-dir={self.state / 'etcd'}", "--unsafe-no-fsync",
-            f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
-            f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=lab={peer}",
-            "--client-cert-auth", f"--trusted-ca-file={pki}/etcd/ca.crt",
-            f"--cert-file={pki}/etcd/server.crt", f"--key-file={pki}/etcd/server.key",
-            "--peer-client-cert-auth", f"--peer-trusted-ca-file={pki}/etcd/ca.crt",
-            f"--peer-cert-file={pki}/etcd/peer.crt", f"--peer-key-file={pki}/etcd/peer.key",
-        ])  # fmt: skip
+        certificates(self.state, self._programs["kubernetes"].version, self._binary("kubeadm"), address, api_port)
+        self.etcd.start([self._binary("etcd"), *etcd_flags(self.state, client_port, peer_port)])
         command = [
-            self._binary("kube-apiserver"), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
+            self._binary("kube-apiserver"),
+            *api_server_flags(self.state, address, api_port, client_port),
             # The API server refuses to announce a loopback address as the endpoint of Service kubernetes; nobody needs it here.
-            "--endpoint-reconciler-type=none", f"--secure-port={api_port}", f"--etcd-servers={etcd}", f"--etcd-cafile={pki}/etcd/ca.crt",
-            f"--etcd-certfile={pki}/apiserver-etcd-client.crt", f"--etcd-keyfile={pki}/apiserver-etcd-client.key",
-            f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key",
-            f"--service-account-key-file={pki}/sa.pub", f"--service-account-signing-key-file={pki}/sa.key",
-            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-            f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC",
+            "--endpoint-reconciler-type=none",
             # No controller manager runs in this profile, so nothing makes the default service accounts.
             "--disable-admission-plugins=ServiceAccount",
-        ]  # fmt: skip
+        ]
         # Tests stop and start the API server by this command.
         (self.state / "kube-apiserver.json").write_text(json.dumps(command))
         self.api_server.start(command)
@@ -92,25 +78,6 @@ class ControlPlane:
         owner = next(program for program in self._programs.values() if name in program.packages)
         return str(self._builder.binary(owner, name))
 
-    def _certificates(self, api_port: int) -> None:
-        version = self._programs["kubernetes"].version
-        config = self.state / "kubeadm.json"
-        config.write_text("\n---\n".join(json.dumps(document) for document in (
-            {
-                "apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "InitConfiguration",
-                "localAPIEndpoint": {"advertiseAddress": "127.0.0.1", "bindPort": api_port},
-                "nodeRegistration": {"name": "lab", "criSocket": "unix:///run/none.sock"},
-            },
-            {
-                "apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "kubernetesVersion": version,
-                "certificatesDir": str(self.state / "pki"), "encryptionAlgorithm": "ECDSA-P256",
-                "networking": {"serviceSubnet": SERVICES},
-            },
-        )))  # fmt: skip
-        kubeadm = [self._binary("kubeadm"), "init", "phase"]
-        _run([*kubeadm, "certs", "all", f"--config={config}"])
-        _run([*kubeadm, "kubeconfig", "super-admin", f"--config={config}", f"--kubeconfig-dir={self.state}"])
-
     def _until_ready(self, api_port: int) -> None:
         """Asks /readyz until it says ok; the kubeconfig is put in place only then, so that its presence means readiness."""
         context = ssl.create_default_context(cafile=self.state / "pki" / "ca.crt")
@@ -130,7 +97,56 @@ class ControlPlane:
 
     def _custom_resource_definitions(self) -> None:
         folder = self._builder.entry(self._programs["olm"]) / "files" / "deploy" / "chart" / "crds"
-        _run([self._binary("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", str(folder)])
+        run([self._binary("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", str(folder)])
+
+
+def certificates(state: Path, version: str, kubeadm: str, address: str, api_port: int) -> None:
+    """Makes <state>/pki and <state>/super-admin.conf, as kubeadm makes them for a control plane at the address."""
+    config = state / "kubeadm.json"
+    init = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "InitConfiguration",
+        "localAPIEndpoint": {"advertiseAddress": address, "bindPort": api_port},
+        "nodeRegistration": {"name": "lab", "criSocket": "unix:///run/containerd/containerd.sock"},
+    }
+    cluster = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "kubernetesVersion": version,
+        "certificatesDir": str(state / "pki"),
+        "encryptionAlgorithm": "ECDSA-P256",
+        "networking": {"serviceSubnet": SERVICES},
+    }
+    config.write_text(f"{json.dumps(init)}\n---\n{json.dumps(cluster)}")
+    run([kubeadm, "init", "phase", "certs", "all", f"--config={config}"])
+    run([kubeadm, "init", "phase", "kubeconfig", "super-admin", f"--config={config}", f"--kubeconfig-dir={state}"])
+
+
+def etcd_flags(state: Path, client_port: int, peer_port: int) -> list[str]:
+    """Flags of an etcd on loopback with the certificates of `certificates`."""
+    pki = state / "pki" / "etcd"
+    client, peer = (f"https://127.0.0.1:{port}" for port in (client_port, peer_port))
+    return [
+        "--name=lab", f"--data-dir={state / 'etcd'}", "--unsafe-no-fsync",
+        f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=lab={peer}",
+        "--client-cert-auth", f"--trusted-ca-file={pki}/ca.crt", f"--cert-file={pki}/server.crt", f"--key-file={pki}/server.key",
+        "--peer-client-cert-auth", f"--peer-trusted-ca-file={pki}/ca.crt", f"--peer-cert-file={pki}/peer.crt", f"--peer-key-file={pki}/peer.key",
+    ]  # fmt: skip
+
+
+def api_server_flags(state: Path, address: str, api_port: int, etcd_port: int) -> list[str]:
+    """Flags of a kube-apiserver at the address, with the certificates of `certificates`."""
+    pki = state / "pki"
+    return [
+        f"--bind-address={address}", f"--advertise-address={address}", f"--secure-port={api_port}",
+        f"--etcd-servers=https://127.0.0.1:{etcd_port}", f"--etcd-cafile={pki}/etcd/ca.crt",
+        f"--etcd-certfile={pki}/apiserver-etcd-client.crt", f"--etcd-keyfile={pki}/apiserver-etcd-client.key",
+        f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key",
+        f"--service-account-key-file={pki}/sa.pub", f"--service-account-signing-key-file={pki}/sa.key",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC",
+    ]  # fmt: skip
 
 
 def free_ports(count: int) -> list[int]:
@@ -145,7 +161,8 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str], check: bool = True) -> None:
+    """Runs a command to its end; LabError with what it printed when it fails, unless `check` is off."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if check and done.returncode:
         raise LabError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr or done.stdout).strip()}")

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from lab import programs
@@ -29,7 +31,7 @@ def test_builds_once_and_leaves_only_the_result(hello, tmp_path):
     builder = Builder(tmp_path / "cache", said.append)
     builder.build([program])
     assert subprocess.run([builder.binary(program, "hello")], check=True, capture_output=True, text=True).stderr == "1.0.0"
-    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [builder.entry(program).name]
+    assert {entry.name for entry in (tmp_path / "cache").iterdir()} == {".lock", builder.entry(program).name}
     assert "1 of 1 hello v1.0.0" in said[0]
 
     built = builder.binary(program, "hello").stat().st_mtime_ns
@@ -47,7 +49,21 @@ def test_a_failed_build_says_what_failed_and_leaves_nothing(hello, tmp_path):
     (source / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
     with pytest.raises(BuildError, match=r"(?s)^hello failed: go build .* ended with 1:.*undefined: undefined"):
         Builder(tmp_path / "cache", lambda line: None).build([program])
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_a_second_build_waits_for_the_first(hello, tmp_path):
+    program, _source = hello
+    said: list[str] = []
+    builder = Builder(tmp_path / "cache", said.append)
+    with ThreadPoolExecutor() as pool, Builder(tmp_path / "cache", said.append)._lock():
+        second = pool.submit(builder.build, [program])
+        while not said:
+            os.sched_yield()
+        assert said == ["lab: another build is under way; waiting for it"]
+        assert not builder.entry(program).exists()
+    second.result()
+    assert builder.binary(program, "hello").exists()
 
 
 def test_a_binary_that_is_not_built_names_the_cure(hello, tmp_path):
