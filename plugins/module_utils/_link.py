@@ -146,9 +146,7 @@ class Http:
         url = self._path + path + (f"?{urllib3.request.urlencode(query)}" if query else "")
         limits = urllib3.Timeout(connect=min(CONNECT_SECONDS, timeout), read=timeout)
         try:
-            response = self._pool.urlopen(
-                method, url, body=body, headers=dict(headers or {}), timeout=limits, retries=False, redirect=False
-            )
+            response = self._pool.urlopen(method, url, body=body, headers=dict(headers or {}), timeout=limits, retries=False, redirect=False)
         except urllib3.exceptions.ReadTimeoutError as exc:
             raise Unreachable(f"no answer within {timeout:.3g} s") from exc
         except urllib3.exceptions.HTTPError as exc:
@@ -165,7 +163,7 @@ def http_link(target: Target) -> Link[Http]:
         with target.reach() as reached:
             pool: t.Any
             if endpoint.scheme == "https":
-                name = {"server_hostname": reached.server_hostname, "assert_hostname": reached.server_hostname}
+                name: dict[str, t.Any] = {"server_hostname": reached.server_hostname, "assert_hostname": reached.server_hostname}
                 pool = urllib3.HTTPSConnectionPool(
                     reached.host,
                     reached.port,

@@ -72,9 +72,7 @@ def make_trace(service_name: str, probe_id: str, protocol: str, end_ns: int) -> 
     :param end_ns: when it ended, nanoseconds since 1970.
     :raises ModelMonitoringError: ``OTEL_SDK_DISABLED`` is set.
     """
-    provider = TracerProvider(
-        resource=Resource({"service.name": service_name}), sampler=ALWAYS_ON, shutdown_on_exit=False
-    )
+    provider = TracerProvider(resource=Resource({"service.name": service_name}), sampler=ALWAYS_ON, shutdown_on_exit=False)
     tracer = provider.get_tracer("private_ai.model_monitoring")
 
     def span(name: str, kind: t.Any, parent: t.Any, start: float, end: float, **attributes: t.Any) -> t.Any:

@@ -48,9 +48,7 @@ _COUNTED = {
     "exporter_queue_size": "queued",
 }
 # By its configuration the collector adds the unit and "_total" to the names: exporter_sent_spans__spans__total.
-_SAMPLE = re.compile(
-    rf"otelcol_(?P<name>{'|'.join(_COUNTED)})(?:__[a-z]+_?)?(?:_total)?(?P<labels>\{{.*\}})? (?P<value>\S+)"
-)
+_SAMPLE = re.compile(rf"otelcol_(?P<name>{'|'.join(_COUNTED)})(?:__[a-z]+_?)?(?:_total)?(?P<labels>\{{.*\}})? (?P<value>\S+)")
 _INSTANCE = re.compile(r'service_instance_id="([^"]+)"')
 _EXPORTER = re.compile(r'\bexporter="([^"]+)"')
 _OTHER_SIGNAL = re.compile(r'\bdata_type="(?!traces")')
@@ -169,13 +167,18 @@ def _judge_refusal(reply: Reply, counters: Counters | str) -> Verdict:
                 f" new spans ({reply.code} {reply.text})",
                 "see in the collector's log why the exporter does not get rid of them (address and state of Tempo's distributor)",
             )
-    cures = (
-        (("partial success",), "see the message and the collector's log"),
-        (("UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403"), "the receiver wants credentials: send to a receiver without authentication"),
-        (("UNIMPLEMENTED", "404", "405", "415"), "this port takes no traces by this protocol: correct the endpoint, or add the OTLP receiver to a traces pipeline"),
-        (_otlp.RETRYABLE_GRPC + tuple(map(str, _otlp.RETRYABLE_HTTP)), "it has no room (memory limiter) or a part behind the receiver does not take the spans: see its log, raise the memory limit of its container, or lower the load"),
-    )  # fmt: skip
-    cure = next((text for codes, text in cures if reply.code in codes), "see the collector's log")
+    cures = {
+        ("partial success",): "see the message and the collector's log",
+        ("UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403"): "it wants credentials: send to a receiver without authentication",
+        ("UNIMPLEMENTED", "404", "405", "415"): (
+            "this port takes no traces by this protocol: correct the endpoint, or add the OTLP receiver to a traces pipeline"
+        ),
+        (*_otlp.RETRYABLE_GRPC, *map(str, _otlp.RETRYABLE_HTTP)): (
+            "it has no room (memory limiter), or what is behind the receiver does not take the spans: see its log, raise the memory limit"
+            " of its container, or lower the load"
+        ),
+    }
+    cure = next((text for codes, text in cures.items() if reply.code in codes), "see the collector's log")
     return Verdict(COLLECTOR_REFUSED, f"the collector refused the trace: {reply.code} {reply.text}".strip(), cure)
 
 
@@ -184,11 +187,7 @@ def _judge_loss(by_id: Read, seen: Observation) -> Verdict:
     counters = seen.counters
     waited = f"after {seen.waited:.0f} s"
     if isinstance(counters, Counters) and counters.accepted > 0:
-        troubled = {
-            name: one
-            for name, one in counters.exporters.items()
-            if one.failed > 0 or one.dropped > 0 or (one.sent <= 0 and one.queued > 0)
-        }
+        troubled = {name: one for name, one in counters.exporters.items() if one.failed > 0 or one.dropped > 0 or (one.sent <= 0 and one.queued > 0)}
         if troubled:
             return Verdict(
                 COLLECTOR_EXPORT,
@@ -216,7 +215,7 @@ def _judge_loss(by_id: Read, seen: Observation) -> Verdict:
         return Verdict(
             AFTER_COLLECTOR,
             f"the collector took the trace, but {missing}; the collector's own metrics do not show the trace (another replica's?)",
-            "see the logs of all its replicas for \"Exporting failed\", then the log of Tempo's distributor and ingester",
+            'see the logs of all its replicas for "Exporting failed", then the log of Tempo\'s distributor and ingester',
         )
     return Verdict(
         TEMPO_STORE,
@@ -328,9 +327,7 @@ def probe(
             flight.search = Read("missing") if read.state == "ok" and flight.search_seconds is None else read
         return read.hopeless or all(flight.search_seconds is not None for flight in pending)
 
-    def poll(
-        step: t.Callable[[t.Sequence[Flight]], bool], pending: t.Callable[[], t.Sequence[Flight]], timeout: float
-    ) -> None:
+    def poll(step: t.Callable[[t.Sequence[Flight]], bool], pending: t.Callable[[], t.Sequence[Flight]], timeout: float) -> None:
         _poll(lambda: not pending() or step(pending()), timeout, clock, sleep)
 
     def stored() -> t.Sequence[Flight]:
@@ -350,11 +347,7 @@ def probe(
 
 
 def _proof(flight: Flight, probe_id: str, counters: Counters | str, clock_skew: float | None) -> dict[str, t.Any]:
-    verdict = judge(
-        Observation(
-            flight.sent, flight.by_id, flight.search, counters, flight.by_id_waited, flight.search_waited, clock_skew
-        )
-    )
+    verdict = judge(Observation(flight.sent, flight.by_id, flight.search, counters, flight.by_id_waited, flight.search_waited, clock_skew))
     return {
         "protocol": flight.protocol,
         "trace_id": flight.trace.trace_id,
@@ -426,10 +419,7 @@ def targets(params: t.Mapping[str, t.Any]) -> dict[str, Target]:
     wanted["tempo_endpoint"] = "tempo_ca_cert"
     if params["collector_metrics_endpoint"]:
         wanted["collector_metrics_endpoint"] = "otlp_ca_cert"
-    found = {
-        parameter: Target(params[parameter], parameter, params["via"], api_client, params[ca_cert])
-        for parameter, ca_cert in wanted.items()
-    }
+    found = {parameter: Target(params[parameter], parameter, params["via"], api_client, params[ca_cert]) for parameter, ca_cert in wanted.items()}
     for one in found.values():
         one.check()
     return found
@@ -454,9 +444,7 @@ def run(params: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     packages = "opentelemetry-sdk, opentelemetry-exporter-otlp-proto-grpc and urllib3"
     for error in (_otlp.IMPORT_ERROR, _link.IMPORT_ERROR):
         if error is not None:
-            raise ModelMonitoringError(
-                f"Python packages {packages} are needed for {sys.executable} ({error}): install them there with pip"
-            )
+            raise ModelMonitoringError(f"Python packages {packages} are needed for {sys.executable} ({error}): install them there with pip")
     found = targets(params)
     with contextlib.ExitStack() as stack:
         senders: dict[str, Sender] = {}
@@ -466,9 +454,7 @@ def run(params: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
                 senders[protocol] = _sender(stack.enter_context(_otlp.grpc_link(collector)), _otlp.export_grpc)
             else:
                 senders[protocol] = _sender(stack.enter_context(_link.http_link(collector)), _otlp.export_http)
-        tempo = Tempo(
-            stack.enter_context(_link.http_link(found["tempo_endpoint"])), params["tempo_tenant"], params["tempo_token"]
-        )
+        tempo = Tempo(stack.enter_context(_link.http_link(found["tempo_endpoint"])), params["tempo_tenant"], params["tempo_token"])
         metrics = None
         if "collector_metrics_endpoint" in found:
             metrics = stack.enter_context(_link.http_link(found["collector_metrics_endpoint"]))

@@ -209,7 +209,6 @@ hop:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _trace_probe
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import VIA_ARG
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError

@@ -115,7 +115,11 @@ class TempoServer(Server):
             },
             "distributor": {"ring": ring, "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": self.otlp}}}}},
             "ingester": {
-                "lifecycler": {"address": "127.0.0.1", "min_ready_duration": "0s", "ring": {"kvstore": {"store": "inmemory"}, "replication_factor": 1}},
+                "lifecycler": {
+                    "address": "127.0.0.1",
+                    "min_ready_duration": "0s",
+                    "ring": {"kvstore": {"store": "inmemory"}, "replication_factor": 1},
+                },
                 **({"trace_idle_period": "1s", "flush_check_period": "1s"} if ingester is None else ingester),
             },
             "compactor": {"ring": ring},
@@ -148,9 +152,7 @@ class Collector(Server):
             "collector_metrics_endpoint": f"http://127.0.0.1:{metrics}",
         }
         exporter = {"endpoint": exporter} if isinstance(exporter, str) else exporter
-        protocols = {
-            name: {"endpoint": f"127.0.0.1:{port}", **({"tls": tls} if tls else {})} for name, port in (("grpc", grpc), ("http", http))
-        }
+        protocols = {name: {"endpoint": f"127.0.0.1:{port}", **({"tls": tls} if tls else {})} for name, port in (("grpc", grpc), ("http", http))}
         prometheus = {"host": "127.0.0.1", "port": metrics, **(reader or {})}
         config = {
             "receivers": {"otlp": {"protocols": protocols}},
@@ -258,9 +260,7 @@ def test_a_trace_over_both_protocols_is_proven(collector, tempo) -> None:
         found = json.load(urllib.request.urlopen(f"{tempo.url}/api/v2/traces/{proof['trace_id']}", timeout=5))["trace"]["resourceSpans"]
         spans = [span for resource in found for scope in resource["scopeSpans"] for span in scope["spans"]]
         assert len(spans) == 3
-        assert all(
-            {"key": "private_ai.probe.id", "value": {"stringValue": proof["probe_id"]}} in span["attributes"] for span in spans
-        )
+        assert all({"key": "private_ai.probe.id", "value": {"stringValue": proof["probe_id"]}} in span["attributes"] for span in spans)
         chat = [span for span in spans if span["name"].startswith("chat")]
         assert {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}} in chat[0]["attributes"]
     assert proofs["grpc"]["probe_id"] == proofs["http"]["probe_id"]
@@ -322,7 +322,10 @@ def test_check_mode_sends_nothing(collector, tempo) -> None:
 
 
 def test_check_mode_needs_nothing_to_be_there() -> None:
-    nowhere = {name: f"http://nothing.nowhere.svc:{port}" for name, port in (("otlp_grpc_endpoint", 4317), ("otlp_http_endpoint", 4318), ("tempo_endpoint", 3200))}
+    nowhere = {
+        name: f"http://nothing.nowhere.svc:{port}"
+        for name, port in (("otlp_grpc_endpoint", 4317), ("otlp_http_endpoint", 4318), ("tempo_endpoint", 3200))
+    }
     assert not Run(nowhere, check=True).result.get("failed")
 
 
@@ -355,7 +358,9 @@ def test_a_collector_that_comes_up_while_we_try(start, tempo) -> None:
     collector = start(Collector, tempo.otlp)
     collector.signal(signal.SIGSTOP)
     resume = subprocess.Popen(["sh", "-c", f"sleep 2; kill -CONT {collector._process.pid}"])
-    proofs = Run({**collector.parameters, "collector_metrics_endpoint": None, "tempo_endpoint": tempo.url, "protocols": ["http"], "send_timeout": 20}).proofs
+    proofs = Run(
+        {**collector.parameters, "collector_metrics_endpoint": None, "tempo_endpoint": tempo.url, "protocols": ["http"], "send_timeout": 20}
+    ).proofs
     assert proofs["http"]["send_seconds"] > 0.5
     resume.wait()
 
@@ -454,9 +459,11 @@ def test_a_trace_that_no_search_finds(start) -> None:
 def tenants(tmp_path_factory):
     """Tempo with multitenancy, and a collector that writes as tenant dev."""
     folder = tmp_path_factory.mktemp("tenants")
-    with TempoServer(folder / "tempo", multitenancy=True) as tempo:
-        with Collector(folder / "collector", {"endpoint": tempo.otlp, "headers": {"x-scope-orgid": "dev"}}) as collector:
-            yield {**collector.parameters, "tempo_endpoint": tempo.url}
+    with contextlib.ExitStack() as stack:
+        tempo = stack.enter_context(TempoServer(folder / "tempo", multitenancy=True))
+        exporter = {"endpoint": tempo.otlp, "headers": {"x-scope-orgid": "dev"}}
+        collector = stack.enter_context(Collector(folder / "collector", exporter))
+        yield {**collector.parameters, "tempo_endpoint": tempo.url}
 
 
 def test_the_tenant_that_was_written_is_read(tenants) -> None:
@@ -540,10 +547,10 @@ def test_tls_checks_the_name_of_the_service_behind_a_port_forward(start, tempo, 
         target = _link.Target(collector.parameters[parameter], parameter, "auto", lambda: None, str(tls / "ca.pem"))
         name = SERVICE_HOST
         with link(target) as connection:
-            assert connection.use(lambda one: export(one, trace.request, 5)).accepted
+            assert connection.use(lambda one, export=export: export(one, trace.request, 5)).accepted
         name = "other.private-ai-demo.svc"
         with link(target) as connection, pytest.raises(_link.Unreachable):
-            connection.use(lambda one: export(one, trace.request, 5))
+            connection.use(lambda one, export=export: export(one, trace.request, 5))
 
 
 # The role
@@ -630,7 +637,11 @@ def listener():
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize(
     ("behaviour", "words"),
-    [(lambda connection: connection.close(), ""), (lambda connection: None, "no answer within 1 s"), (lambda connection: connection.sendall(b"hello\r\n"), "")],
+    [
+        (lambda connection: connection.close(), ""),
+        (lambda connection: None, "no answer within 1 s"),
+        (lambda connection: connection.sendall(b"hello\r\n"), ""),
+    ],
     ids=["closes", "is silent", "speaks something else"],
 )
 def test_a_port_that_is_no_receiver_is_unreachable(listener, protocol, behaviour, words) -> None:
@@ -648,7 +659,10 @@ def test_a_port_that_is_no_receiver_is_unreachable(listener, protocol, behaviour
 
 def test_a_redirect_is_not_followed(listener) -> None:
     port, behave = listener
-    behave[0] = lambda connection: (connection.recv(9999), connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"))
+    behave[0] = lambda connection: (
+        connection.recv(9999),
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"),
+    )
     with _link.http_link(_link.Target(f"http://127.0.0.1:{port}/prefix", "x", "direct", lambda: None)) as link:
         read = _tempo.Tempo(link).trace("0" * 32, "p", frozenset())
     assert read.state == "refused" and read.text == "302"

@@ -9,10 +9,9 @@ import sys
 
 import pytest
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _otlp
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Answer
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Answer
 
 END = 1_800_000_000_000_000_000
 

@@ -35,7 +35,7 @@ FULL = counters(tempo=tp.Exporter(dropped=3, queued=1000))
     [
         (ACCEPTED, OK, OK, SENT, None, ()),
         ("http://c:4317: Connection refused", None, None, SENT, tp.COLLECTOR_UNREACHABLE, ("http://c:4317: Connection refused", "Ready")),
-        (Reply(False, "UNAVAILABLE", "data refused due to high memory usage"), None, None, SENT, tp.COLLECTOR_REFUSED, ("UNAVAILABLE data refused", "memory limit")),
+        (Reply(False, "UNAVAILABLE", "data refused"), None, None, SENT, tp.COLLECTOR_REFUSED, ("UNAVAILABLE data refused", "memory limit")),
         (Reply(False, "503", "data refused"), None, None, "no metrics", tp.COLLECTOR_REFUSED, ("503", "memory limit")),
         (Reply(False, "UNAUTHENTICATED", "no token"), None, None, SENT, tp.COLLECTOR_REFUSED, ("credentials",)),
         (Reply(False, "401", ""), None, None, SENT, tp.COLLECTOR_REFUSED, ("credentials",)),
@@ -124,9 +124,7 @@ otelcol_process_uptime{service_instance_id="1f"} 3
     ids=["plain", "total", "unit and total"],
 )
 def test_counters_are_read_whatever_suffixes_the_names_have(rename) -> None:
-    assert tp.parse_counters(rename(METRICS)) == tp.Counters(
-        18, 1, {"otlp/tempo": tp.Exporter(12, 4, 2, 7), "debug": tp.Exporter(12)}, "1f"
-    )
+    assert tp.parse_counters(rename(METRICS)) == tp.Counters(18, 1, {"otlp/tempo": tp.Exporter(12, 4, 2, 7), "debug": tp.Exporter(12)}, "1f")
 
 
 def test_counters_of_a_page_without_them_are_zero() -> None:
@@ -222,9 +220,9 @@ class Stack:
         self.requests.append("counters")
         return self.counts.pop(0) if self.counts else counters(0)
 
-    def probe(self, limits: tp.Limits = tp.Limits(10, 30, 90), **senders):
+    def probe(self, **senders):
         return tp.probe(
-            senders, self, self.counters, limits, "probe", "abc", self.time.clock, self.time.sleep, lambda: self.time.now + 1e9
+            senders, self, self.counters, tp.Limits(10, 30, 90), "probe", "abc", self.time.clock, self.time.sleep, lambda: self.time.now + 1e9
         )
 
 
