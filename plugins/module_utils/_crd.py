@@ -43,8 +43,7 @@ class Wanted:
         """From a module's parameters; raises ModelMonitoringError for a name that no CRD can have."""
         if "." not in name.strip("."):
             raise ModelMonitoringError(
-                f"crds: {name!r} is not the name of a CustomResourceDefinition: give <plural>.<group>, as"
-                " tempostacks.tempo.grafana.com."
+                f"crds: {name!r} is not the name of a CustomResourceDefinition: give <plural>.<group>, as tempostacks.tempo.grafana.com."
             )
         return cls(name, version or None)
 
@@ -94,9 +93,7 @@ def state(wanted: Wanted, crd: dict[str, t.Any] | None) -> _wait.State:
         return _wait.State(
             wanted.target,
             _wait.WAITING,
-            f"is not established yet ({established.get('reason')}: {established.get('message')})"
-            if established
-            else "is not established yet",
+            f"is not established yet ({established.get('reason')}: {established.get('message')})" if established else "is not established yet",
             "The API server does this within seconds: look at its log",
             facts=facts,
         )

@@ -49,9 +49,7 @@ class KubeError(ModelMonitoringError):
     to wait, None when it did not. ``permanent`` is true where asking again cannot help (a wrong certificate).
     """
 
-    def __init__(
-        self, message: str, status: int | None = None, retry_after: float | None = None, permanent: bool = False
-    ) -> None:
+    def __init__(self, message: str, status: int | None = None, retry_after: float | None = None, permanent: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
@@ -139,9 +137,7 @@ class Kube:
         finally:
             response.close()
 
-    def _request(
-        self, method: str, path: str, what: str, query: Mapping[str, str], **kwargs: t.Any
-    ) -> dict[str, t.Any]:
+    def _request(self, method: str, path: str, what: str, query: Mapping[str, str], **kwargs: t.Any) -> dict[str, t.Any]:
         response = self._send(method, path, what, query, timeout=(CONNECT_SECONDS, READ_SECONDS), **kwargs)
         try:
             return json.loads(response.data)

@@ -111,9 +111,7 @@ class Waited:
 class WaitError(ModelMonitoringError):
     """A target cannot become ready, or did not in time. The attributes are those of :class:`Waited`."""
 
-    def __init__(
-        self, message: str, states: Sequence[State], seconds: float, ready_after: Mapping[str, float]
-    ) -> None:
+    def __init__(self, message: str, states: Sequence[State], seconds: float, ready_after: Mapping[str, float]) -> None:
         super().__init__(message)
         self.states = states
         self.seconds = seconds
@@ -168,9 +166,7 @@ def wait_for(
         except KubeError as error:
             pauses = [patience.endure(error)]
             if clock() - started + pauses[0] > timeout:
-                raise WaitError(
-                    _timed_out(states, timeout, str(error)), states, clock() - started, ready_after
-                ) from error
+                raise WaitError(_timed_out(states, timeout, str(error)), states, clock() - started, ready_after) from error
         else:
             now = clock()
             for state in states:
@@ -184,9 +180,7 @@ def wait_for(
                 raise WaitError(" ".join(_sentence(state) for state in lost), states, now - started, ready_after)
             if all(state.phase == READY for state in states):
                 return Waited(states, now - started, ready_after)
-            pauses += [
-                failing[state.target][1] + state.grace - now for state in states if state.phase == FAILING
-            ]
+            pauses += [failing[state.target][1] + state.grace - now for state in states if state.phase == FAILING]
         left = started + timeout - clock()
         if left <= 0:
             if diagnose:
@@ -318,9 +312,7 @@ def follow(
             ):
                 changed, what = event["object"], event["type"]
                 if what == "ERROR":
-                    raise KubeError(
-                        f"Cannot watch {selection}: {changed.get('message') or changed}.", status=changed.get("code")
-                    )
+                    raise KubeError(f"Cannot watch {selection}: {changed.get('message') or changed}.", status=changed.get("code"))
                 version = changed["metadata"]["resourceVersion"]
                 patience.answered()
                 if what != "BOOKMARK":

@@ -18,9 +18,7 @@ def crd(established="True", accepted="True", versions=("v1alpha1", "v1"), deleti
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     conditions = []
     if accepted:
-        conditions.append(
-            {"type": "NamesAccepted", "status": accepted, "reason": "PluralConflict", "message": '"widgets" is already in use'}
-        )
+        conditions.append({"type": "NamesAccepted", "status": accepted, "reason": "PluralConflict", "message": '"widgets" is already in use'})
     if established:
         conditions.append({"type": "Established", "status": established, "reason": "Installing", "message": "being installed"})
     served = [{"name": name.lstrip("-"), "served": name[0] != "-", "storage": name == versions[-1]} for name in versions]

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 
 import pytest
@@ -30,9 +29,7 @@ def refused(status, message, headers=None):
 
 def connection_error():
     connection = POOL.ConnectionCls("api.example.com", 6443)
-    return urllib3.exceptions.NewConnectionError(
-        connection, "Failed to establish a new connection: [Errno 111] Connection refused"
-    )
+    return urllib3.exceptions.NewConnectionError(connection, "Failed to establish a new connection: [Errno 111] Connection refused")
 
 
 class TestExplain:
@@ -60,7 +57,7 @@ class TestExplain:
             (urllib3.exceptions.ReadTimeoutError(POOL, "/api", "Read timed out."), ["api.example.com:6443 does"], None, False),
             (urllib3.exceptions.ProtocolError("Connection broken"), ["does not answer (Connection broken)"], None, False),
             (ConnectionResetError(104, "Connection reset by peer"), ["Connection reset by peer"], None, False),
-            (socket.timeout(), ["does not answer (TimeoutError)"], None, False),
+            (TimeoutError(), ["does not answer (TimeoutError)"], None, False),
             (
                 urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")),
                 ["no TLS connection", "self-signed certificate", "ca_cert"],

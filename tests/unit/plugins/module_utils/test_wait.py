@@ -92,9 +92,7 @@ class TestLoop:
         assert (waited.seconds, dict(waited.ready_after)) == (7.0, {"a": 3.0, "b": 7.0})
 
     def test_all_must_be_ready_at_the_same_time(self):
-        waited, _view = wait(
-            [(0, {"a": READY, "b": WAITING}), (2, {"a": WAITING}), (3, {"b": READY}), (5, {"a": READY})]
-        )
+        waited, _view = wait([(0, {"a": READY, "b": WAITING}), (2, {"a": WAITING}), (3, {"b": READY}), (5, {"a": READY})])
         assert (waited.seconds, dict(waited.ready_after)) == (5.0, {"a": 5.0, "b": 3.0})
 
     def test_blocks_until_the_deadline_and_not_in_steps(self):
@@ -341,17 +339,13 @@ class TestFollow:
 
     def test_a_broken_connection_is_listed_anew(self):
         broken = KubeError("connection reset")
-        messages, kube, _waits = followed(
-            ("watch", [event("MODIFIED", "a", "12"), broken]), ("list", ["50"]), ("watch", []), waits=2
-        )
+        messages, kube, _waits = followed(("watch", [event("MODIFIED", "a", "12"), broken]), ("list", ["50"]), ("watch", []), waits=2)
         assert [type(item).__name__ for item in messages] == ["Changed", "Troubled", "Listed"]
         assert kube.asked[-1] == ("watch", "50")
 
     def test_a_restarted_api_server_is_asked_until_it_answers(self):
         refused = [("list", KubeError("connection refused"))] * 20
-        messages, kube, waits = followed(
-            ("watch", KubeError("connection refused")), *refused, ("list", ["50"]), ("watch", []), waits=22
-        )
+        messages, kube, waits = followed(("watch", KubeError("connection refused")), *refused, ("list", ["50"]), ("watch", []), waits=22)
         assert isinstance(messages[-1], _wait.Listed)
         assert sum(waits) > 15 and max(waits) == _wait.LAST_PAUSE
         assert kube.script == []
