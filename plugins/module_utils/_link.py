@@ -12,6 +12,7 @@ import contextlib
 import re
 import typing as t
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import EndpointError, Reached, parse, reach
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
@@ -143,10 +144,10 @@ class Http:
         :param timeout: seconds for the connection and for each read.
         :raises Unreachable: no answer.
         """
-        url = self._path + path + (f"?{urllib3.request.urlencode(query)}" if query else "")
+        url = self._path + path + (f"?{urlencode(query)}" if query else "")
         limits = urllib3.Timeout(connect=min(CONNECT_SECONDS, timeout), read=timeout)
         try:
-            response = self._pool.urlopen(method, url, body=body, headers=dict(headers or {}), timeout=limits, retries=False, redirect=False)
+            response = self._pool.request(method, url, body=body, headers=dict(headers or {}), timeout=limits, retries=False, redirect=False)
         except urllib3.exceptions.ReadTimeoutError as exc:
             raise Unreachable(f"no answer within {timeout:.3g} s") from exc
         except urllib3.exceptions.HTTPError as exc:

@@ -40,9 +40,11 @@ requirements:
   - kubernetes >= 28.1.0
 attributes:
   check_mode:
+    description: Tells what a real run would wait for and changes nothing.
     support: full
     details: Looks once and reports in RV(missing) what a real run would wait for; never fails because of it.
   diff_mode:
+    description: Shows what changed.
     support: none
     details: Nothing is ever changed.
 notes:
@@ -52,7 +54,7 @@ seealso:
   - module: private_ai.model_monitoring.subscription_wait
   - module: private_ai.model_monitoring.resource_wait
 author:
-  - private_ai.model_monitoring contributors
+  - private_ai.model_monitoring contributors (@private-ai)
 """
 
 EXAMPLES = r"""

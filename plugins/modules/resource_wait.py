@@ -54,11 +54,13 @@ requirements:
   - kubernetes >= 28.1.0
 attributes:
   check_mode:
+    description: Tells what a real run would wait for and changes nothing.
     support: full
     details: >-
       Looks once and reports in RV(missing) what a real run would wait for; a missing resource or a missing API is no
       failure.
   diff_mode:
+    description: Shows what changed.
     support: none
     details: Nothing is ever changed.
 notes:
@@ -70,7 +72,7 @@ notes:
 seealso:
   - module: private_ai.model_monitoring.crd_wait
 author:
-  - private_ai.model_monitoring contributors
+  - private_ai.model_monitoring contributors (@private-ai)
 """
 
 EXAMPLES = r"""

@@ -61,11 +61,13 @@ requirements:
   - kubernetes >= 28.1.0
 attributes:
   check_mode:
+    description: Tells what a real run would wait for and changes nothing.
     support: full
     details: >-
       Looks once, approves nothing and reports in RV(missing) what a real run would wait for; a missing Subscription or a
       missing OLM is no failure. RV(ignore:changed) is true when an InstallPlan would be approved.
   diff_mode:
+    description: Shows what changed.
     support: none
     details: The only change is an approval, which RV(approved) names.
 notes:
@@ -77,7 +79,7 @@ notes:
 seealso:
   - module: private_ai.model_monitoring.crd_wait
 author:
-  - private_ai.model_monitoring contributors
+  - private_ai.model_monitoring contributors (@private-ai)
 """
 
 EXAMPLES = r"""

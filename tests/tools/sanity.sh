@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# ansible-test sanity without docker, on a copy of the tracked files: ansible-test refuses a linked collection.
+# ansible-test sanity without docker, on a copy of what users get (ruff and pytest look after the tests):
+# ansible-test refuses a linked collection.
 # Arguments go to ansible-test (for example: --test validate-modules).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +14,8 @@ ln -sfn "$PWD/.ansible/collections/ansible_collections/kubernetes" "$root/kubern
 # Results and caches in tests/output stay, everything else is replaced.
 find "$copy" -mindepth 1 -maxdepth 1 ! -name tests -exec rm -rf {} +
 find "$copy/tests" -mindepth 1 -maxdepth 1 ! -name output -exec rm -rf {} + 2>/dev/null || true
-git ls-files -z --cached --others --exclude-standard -- . ':!tests/lab' |
+list=(git ls-files -z --cached --others --exclude-standard --)
+{ "${list[@]}" . ':!tests' && "${list[@]}" tests/config.yml tests/sanity; } |
   while IFS= read -r -d '' file; do [ ! -f "$file" ] || printf '%s\0' "$file"; done |
   tar --create --null --files-from=- | tar --extract --directory "$copy"
 
