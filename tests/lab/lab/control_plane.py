@@ -106,13 +106,16 @@ def certificates(state: Path, version: str, kubeadm: str, address: str, api_port
     init = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
-        "localAPIEndpoint": {"advertiseAddress": address, "bindPort": api_port},
+        # kubeadm takes no loopback address here; it only ends up as one more name in certificates.
+        "localAPIEndpoint": {"advertiseAddress": "192.0.2.1", "bindPort": api_port},
         "nodeRegistration": {"name": "lab", "criSocket": "unix:///run/containerd/containerd.sock"},
     }
     cluster = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
         "kubernetesVersion": version,
+        "controlPlaneEndpoint": f"{address}:{api_port}",
+        "apiServer": {"certSANs": [address]},
         "certificatesDir": str(state / "pki"),
         "encryptionAlgorithm": "ECDSA-P256",
         "networking": {"serviceSubnet": SERVICES},
