@@ -1,4 +1,5 @@
-.PHONY: setup test lint unit sanity artifact lab-build clean
+.PHONY: setup test lint unit sanity artifact integration lab-build lab-up lab-down clean
+LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
 
 setup: ; @tests/tools/setup.sh
 lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -6,6 +7,9 @@ lint: setup ; ruff check . && ruff format --check . && yamllint -s galaxy.yml me
 unit: setup ; .venv/bin/pytest tests/unit
 sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh
-lab-build: setup ; PYTHONPATH=tests/lab .venv/bin/python -m lab build
+integration: lab-up ; PYTHONPATH=$(CURDIR)/.ansible/collections KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) .venv/bin/pytest tests/integration
+lab-build: setup ; $(LAB) build etcd kubernetes minio otelcol tempo olm
+lab-up: lab-build ; $(LAB) up
+lab-down: setup ; $(LAB) down
 test: lint unit artifact sanity
-clean: ; rm -rf .venv .ansible .pytest_cache .ruff_cache .mypy_cache
+clean: lab-down ; rm -rf .venv .ansible .lab .pytest_cache .ruff_cache .mypy_cache

@@ -146,7 +146,10 @@ def open_tunnel(api_client: t.Any, target: PodPort) -> t.Any:
         )
     headers: dict[str, str] = {"sec-websocket-protocol": "v4.channel.k8s.io"}
     query = [("ports", str(target.port))]
-    api_client.update_params_for_auth(headers, query, ["BearerToken"])
+    # Not ApiClient.update_params_for_auth: its signature differs between versions of the client.
+    token = api_client.configuration.auth_settings().get("BearerToken", {}).get("value")
+    if token:
+        headers["authorization"] = token
     path = f"/api/v1/namespaces/{target.namespace}/pods/{target.pod}/portforward"
     url = ws_client.get_websocket_url(api_client.configuration.host + path, query)
     try:
@@ -167,12 +170,14 @@ def refusal(exc: Exception, target: PodPort) -> str:
         return f"no port-forward to {target}: the API server does not know these credentials (401): renew the token or the kubeconfig"
     if status == 403:
         return f"no port-forward to {target}: the user may not do it (403): allow get and create on pods/portforward in namespace {target.namespace}"
-    if status == 404:
-        return f"no port-forward to {target}: the pod is gone (404): run again"
     try:
-        reason = json.loads(getattr(exc, "resp_body", None) or b"{}").get("message", "")
+        answer = json.loads(getattr(exc, "resp_body", None) or b"{}")
+        reason, missing = answer.get("message", ""), (answer.get("details") or {}).get("name")
     except (ValueError, AttributeError):
-        reason = ""
+        reason, missing = "", None
+    # A node that is gone is answered with 404 as well; the API server says «pods "<name of the node>" not found».
+    if status == 404 and missing in (None, target.pod):
+        return f"no port-forward to {target}: the pod is gone (404): run again"
     reason = " ".join(str(reason).split()) or "no reason given"
     return f"no port-forward to {target}: the API server answers {status} ({reason}): look whether the pod's node and its kubelet are up"
 

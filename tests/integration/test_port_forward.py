@@ -107,7 +107,7 @@ def test_service_outside(admin, namespace, pod):
 
 def test_pod_on_a_node_that_is_gone(admin, namespace, pod):
     message = error_of(f"http://store.{namespace}.svc", admin)
-    assert f"endpoint: no port-forward to port 9000 of pod store-0 in namespace {namespace}: the API server answers 5" in message
+    assert f"endpoint: no port-forward to port 9000 of pod store-0 in namespace {namespace}: the API server answers 404 (pods" in message
     assert "no-such-node" in message
     assert "look whether the pod's node and its kubelet are up" in message
 
@@ -152,6 +152,7 @@ def user(admin, core, namespace):
             },
         )
         issued = core.create_namespaced_service_account_token(name, namespace, {"spec": {}}).status.token
+        kubernetes.client.Configuration.set_default(None)  # the administrator's certificate: connecting with a kubeconfig leaves it there
         client = _kube.connect({"host": admin.configuration.host, "api_key": token.get("token", issued), "ca_cert": admin.configuration.ssl_ca_cert})
         deadline = time.monotonic() + 10  # the authorizer learns of a new role by a watch
         review = kubernetes.client.AuthorizationV1Api(client)
