@@ -36,7 +36,8 @@ for kind in modules:module lookup:lookup; do
 done
 # The importer sets a collections path of its own; dependencies are found on Python's.
 PYTHONPATH=$work/collections python -m galaxy_importer.main "$artifact" >"$work/importer.log" 2>&1 || { cat "$work/importer.log" >&2; exit 1; }
-if grep -E '(WARNING|ERROR):' "$work/importer.log"; then
+# It mentions every ignore file; ours hold the licence only (docs/development.md).
+if grep -E '(WARNING|ERROR):' "$work/importer.log" | grep -v 'Ignore files skip ansible-test sanity tests'; then
   echo "artifact: galaxy-importer has remarks" >&2
   exit 1
 fi
