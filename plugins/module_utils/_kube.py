@@ -123,6 +123,19 @@ class Kube:
         """PATCH a path with a JSON merge patch; returns the decoded object."""
         return self._request("patch", path, what, query, body=body, content_type="application/merge-patch+json")
 
+    def create(self, path: str, body: dict[str, t.Any], what: str, **query: str) -> dict[str, t.Any]:
+        """POST an object to a collection; returns it as the API server answers."""
+        return self._request("post", path, what, query, body=body)
+
+    def apply(self, path: str, body: dict[str, t.Any], what: str, **query: str) -> dict[str, t.Any]:
+        """Server-side apply of an object (``fieldManager``, ``force``, ``dryRun`` in the query); returns the object after it."""
+        # As text: older versions of the library cannot serialise a body of this content type. JSON is YAML.
+        return self._request("patch", path, what, query, body=json.dumps(body), content_type="application/apply-patch+yaml")
+
+    def delete(self, path: str, what: str, **query: str) -> dict[str, t.Any]:
+        """DELETE an object; returns it, or a Status."""
+        return self._request("delete", path, what, query)
+
     def watch(self, path: str, what: str, seconds: int, **query: str) -> Iterator[dict[str, t.Any]]:
         """Events of a watch (``{"type": ..., "object": {...}}``) until the server ends it after ``seconds``.
 
