@@ -95,8 +95,10 @@ class Selection:
         return {name: value for name, value in query.items() if value}
 
     def __str__(self) -> str:
-        selectors = " ".join(filter(None, (self.fields.replace("metadata.name=", ""), self.labels)))
-        return f"{self.path} {selectors}".strip()
+        """In words: ``subscriptions tempo in namespace demo``."""
+        *before, collection = self.path.split("/")
+        place = f"in namespace {before[-1]}" if before[-2:-1] == ["namespaces"] else ""
+        return " ".join(filter(None, (collection, self.fields.replace("metadata.name=", ""), self.labels, place)))
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,7 @@ def follow(
                 objects, version = list_objects(kube, selection)
                 patience.answered()
                 put(Listed(selection, objects))
+                continue
             for event in kube.watch(
                 selection.path,
                 f"watch {selection}",

@@ -377,7 +377,7 @@ class View:
         self.objects, self.asked = objects, []
 
     def items(self, selection):
-        self.asked.append(str(selection))
+        self.asked.append(f"{selection.path} {selection.fields.removeprefix('metadata.name=')}{selection.labels}")
         return self.objects.get(selection.path.rpartition("/")[2], [])
 
 

@@ -14,6 +14,19 @@ from ansible_collections.private_ai.model_monitoring.plugins.module_utils._kube 
 WORKLOADS = _wait.Selection("/apis/apps/v1/namespaces/demo/deployments")
 
 
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        (WORKLOADS, "deployments in namespace demo"),
+        (_wait.Selection.named("/api/v1/namespaces/demo/pods", "a"), "pods a in namespace demo"),
+        (_wait.Selection("/api/v1/pods", labels="a=b"), "pods a=b"),
+        (_wait.Selection.named("/api/v1/namespaces", "demo"), "namespaces demo"),
+    ],
+)
+def test_a_selection_in_words(selection, words):
+    assert str(selection) == words
+
+
 class FakeClock:
     """Seconds that pass only when somebody waits."""
 
