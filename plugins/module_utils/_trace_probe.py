@@ -103,7 +103,7 @@ def growth(before: Counters | str, after: Counters | str) -> Counters | str:
         return before
     if isinstance(after, str):
         return after
-    if before.instance != after.instance:
+    if before.instance and after.instance and before.instance != after.instance:
         return "they came from two different instances: the collector has restarted or has several replicas"
     if after.accepted < before.accepted:
         return "they went backwards: the collector has restarted"

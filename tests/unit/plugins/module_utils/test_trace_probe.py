@@ -137,6 +137,11 @@ def test_growth_is_the_difference_but_for_what_waits_now() -> None:
     assert tp.growth(before, after) == counters(6, 0, tempo=tp.Exporter(3, 3, 2, 3), new=tp.Exporter(6))
 
 
+def test_growth_needs_no_name_of_the_instance() -> None:
+    """A collector that has not counted anything yet may not say it."""
+    assert tp.growth(counters(0, instance=None), counters(3, instance="a")) == counters(3)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
