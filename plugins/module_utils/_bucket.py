@@ -307,7 +307,7 @@ class Store:
                 raise BucketError(f"s3_ca_cert: cannot read '{ca_cert}': give the path of a PEM file with the CA of the endpoint")
             tls = {"cert_reqs": "CERT_REQUIRED", "ca_certs": ca_cert or os.environ.get("SSL_CERT_FILE") or certifi.where()}
             if reached.forwarded:
-                tls |= {"server_hostname": reached.server_hostname, "assert_hostname": reached.server_hostname}
+                tls["server_hostname"] = reached.server_hostname
         once_more = urllib3.Retry(
             total=1, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504], raise_on_status=False, respect_retry_after_header=False
         )
@@ -457,16 +457,17 @@ def explain(exc: BaseException, bucket: str, endpoint: str, host: str, what: str
     """
     if isinstance(exc, S3Error):
         return _explain_s3(exc, bucket, endpoint, what, permission)
-    if isinstance(exc, (InvalidResponseError, ElementTree.ParseError, UnicodeDecodeError)):
+    status = exc.status_code if isinstance(exc, ServerError) else getattr(exc, "_code", 0)
+    if status >= 500:
+        return f"endpoint: {endpoint} answers HTTP {status} while {what}: look at the log of the object store, or of the proxy before it"
+    if isinstance(exc, (ServerError, InvalidResponseError, ElementTree.ParseError, UnicodeDecodeError)):
         if "HTTP request to an HTTPS server" in str(exc):
             return f"endpoint: {endpoint} wants TLS: write https:// instead of http://"
-        answer = f" (HTTP {exc._code}, {exc._content_type or 'no content type'})" if isinstance(exc, InvalidResponseError) else ""
+        answer = f" (HTTP {status}, {getattr(exc, '_content_type', None) or 'no content type'})" if status else ""
         return (
             f"endpoint: what answers at {endpoint} is not an S3 API{answer}:"
             " give the address of the object store's API (MinIO: port 9000, not the console's)"
         )
-    if isinstance(exc, ServerError):
-        return f"endpoint: {endpoint} answers with HTTP {exc.status_code} while {what}: look at the log of the object store"
     return _explain_network(exc, endpoint, host)
 
 
@@ -491,7 +492,7 @@ def _explain_s3(exc: S3Error, bucket: str, endpoint: str, what: str, permission:
         return f"name: the object store does not accept '{bucket}' as a bucket name: choose another, for example tempo-traces"
     if code in ("AuthorizationHeaderMalformed", "IncorrectEndpoint", "PermanentRedirect", "IllegalLocationConstraintException", "InvalidRegion"):
         return f"region: the object store at {endpoint} does not accept it ({code}: {_sentence(exc.message)}): correct it"
-    if code in ("InvalidTag", "InvalidTagKey", "InvalidTagValue"):
+    if code in ("InvalidTag", "InvalidTagKey", "InvalidTagValue") or (code == "MalformedXML" and "Tag" in (exc.message or "")):
         return f"tags: the object store does not accept them ({_sentence(exc.message)}): correct them"
     if code == "BucketNotEmpty":
         return f"bucket '{bucket}' has been written to while it was being deleted: stop what writes to it, then run again"

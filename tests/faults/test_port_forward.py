@@ -95,6 +95,7 @@ def run_module(credentials, **arguments):
         ],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(_kube.__file__).parents[5])},
         text=True,
         timeout=120,
         check=False,
