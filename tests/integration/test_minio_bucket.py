@@ -621,7 +621,7 @@ def test_proxy_in_trouble(run, web_server, status):
         (409, "BucketAlreadyOwnedByYou", "name: bucket '{bucket}' already belongs to this user, who has just created it in another run: run again"),
         (403, "AccessDenied", "bucket '{bucket}': access denied while creating it: it belongs to somebody else, or the policy of access_key"),
         (400, "InvalidBucketName", "name: the object store does not accept '{bucket}' as a bucket name"),
-        (400, "IllegalLocationConstraintException", "region: the object store at {url} does not accept it (IllegalLocationConstraintException: because)"),
+        (400, "InvalidRegion", "region: the object store at {url} does not accept it (InvalidRegion: because): correct it"),
         (400, "TooManyBuckets", "bucket '{bucket}': the object store at {url} answers TooManyBuckets while creating it (because): look at its log"),
     ],
 )
@@ -634,7 +634,8 @@ def test_what_other_object_stores_answer_to_a_creation(run, web_server, bucket, 
 @pytest.mark.parametrize("code", ["AuthorizationHeaderMalformed", "PermanentRedirect"])
 def test_wrong_region(run, web_server, code):
     web_server.answer = s3_error(400, code)
-    assert run(endpoint=web_server.url, region="eu-north-9").message.startswith(f"region: the object store at {web_server.url} does not accept it ({code}")
+    message = run(endpoint=web_server.url, region="eu-north-9").message
+    assert message.startswith(f"region: the object store at {web_server.url} does not accept it ({code}")
 
 
 def test_console_of_minio_is_not_s3(run, server):
