@@ -228,15 +228,15 @@ def _server_message(error: ApiException) -> str:
 
 def _retry_after(error: ApiException) -> float | None:
     try:
-        return float((error.headers or {}).get("Retry-After"))
-    except (TypeError, ValueError):
+        return float((error.headers or {}).get("Retry-After", ""))
+    except ValueError:
         return None
 
 
 def _address(error: Exception) -> str:
     """``host:port `` of a transport error, or nothing where the exception does not know it."""
     for attribute in ("conn", "pool"):  # urllib3 2 and 1
-        peer = error.__dict__.get(attribute) or error.__dict__.get("_" + attribute)
+        peer: t.Any = error.__dict__.get(attribute) or error.__dict__.get("_" + attribute)
         if getattr(peer, "host", None):
             return f"{peer.host}:{peer.port} "
     return ""

@@ -194,7 +194,7 @@ def look(view: _wait.Viewer, wanted: Wanted) -> Scene:
     spec, status = subscription["spec"], _status(subscription)
     source_namespace = spec.get("sourceNamespace") or ""
     catalog = named(source_namespace, "catalogsources", spec.get("source") or "")
-    pods: list[Object] = []
+    pods: Sequence[Object] = []
     if catalog is not None and not (csv or status.get("installPlanRef")):
         path = f"/api/v1/namespaces/{source_namespace}/pods"
         served = f"olm.catalogSource={spec['source']}"

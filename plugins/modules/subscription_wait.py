@@ -207,7 +207,7 @@ def main():
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     wanted = [_olm.Wanted(item["name"], item["namespace"], item["starting_csv"] or "", item["approve"]) for item in module.params["subscriptions"]]
-    approved = []
+    approved: list[str] = []
     try:
         kube = _kube.Kube(_kube.connect(module.params))
         judge = _olm.Judge(kube, wanted, approved, dry=module.check_mode)
