@@ -14,8 +14,8 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _wait
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._kube import Kube, KubeError
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._resources import NotServed, Resources
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -333,10 +333,10 @@ class Judge:
     def __init__(self, kube: Kube, wanted: Sequence[Wanted]) -> None:
         self._kube = kube
         self._wanted = wanted
-        self._resources: dict[str, list[Object]] = {}
+        self._resources = Resources(kube)
 
     def __call__(self, view: _wait.Viewer) -> list[_wait.State]:
-        """All targets' states; raises KubeError."""
+        """All targets' states; raises ModelMonitoringError."""
         return [self._state(view, item) for item in self._wanted]
 
     def glance(self, view: _wait.Viewer) -> list[_wait.State]:
@@ -345,10 +345,8 @@ class Judge:
         for item in self._wanted:
             try:
                 states.append(self._state(view, item))
-            except KubeError as error:
-                if error.status != 404:
-                    raise
-                states.append(_wait.State(item.target, _wait.WAITING, f"{item.api_version} is not served yet"))
+            except NotServed:
+                states.append(_wait.State(item.target, _wait.WAITING, f"{item.api_version} {item.kind} is not served yet"))
         return states
 
     def diagnose(self, view: _wait.Viewer, states: Sequence[_wait.State]) -> list[_wait.State]:
@@ -362,32 +360,10 @@ class Judge:
         return _wait.State(item.target, verdict.phase, verdict.text, verdict.cure, verdict.cause, verdict.grace)
 
     def _objects(self, view: _wait.Viewer, item: Wanted) -> tuple[Object | None, list[Object]]:
-        """The object and those it is judged with."""
-        found = _wait.first(view.items(_wait.Selection.named(self._path(item), item.name)))
+        """The object and those it is judged with; raises ModelMonitoringError."""
+        path = self._resources.collection(item.api_version, item.kind, item.namespace, item.target)
+        found = _wait.first(view.items(_wait.Selection.named(path, item.name)))
         return found, [other for part in item.row.related for other in part.of(found, view)] if found else []
-
-    def _path(self, item: Wanted) -> str:
-        """The collection's path, by the discovery of the one API version (asked once); raises ModelMonitoringError."""
-        base = f"/apis/{item.api_version}" if item.group else f"/api/{item.api_version}"
-        if item.api_version not in self._resources:
-            try:
-                answer = self._kube.get(base, f"read the discovery of {item.api_version}")
-            except KubeError as error:
-                if error.status != 404:
-                    raise
-                raise KubeError(
-                    f"{item.target}: the API server does not serve {item.api_version}. Install what brings this API (the"
-                    f" role operators, for an operator's), or correct api_version.",
-                    status=404,
-                ) from error
-            self._resources[item.api_version] = answer.get("resources") or []
-        for resource in self._resources[item.api_version]:
-            if resource["kind"] == item.kind and "/" not in resource["name"]:
-                if resource["namespaced"] and not item.namespace:
-                    raise ModelMonitoringError(f"{item.target}: {item.kind} is namespaced; give its namespace.")
-                within = f"/namespaces/{item.namespace}" if resource["namespaced"] else ""
-                return f"{base}{within}/{resource['name']}"
-        raise ModelMonitoringError(f"{item.target}: {item.api_version} has no kind {item.kind}; correct kind or api_version.")
 
     def _pods_say(self, view: _wait.Viewer, item: Wanted) -> str:
         """Why the pods of a late target do not run, empty when that cannot be told."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import EndpointError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Link, Unreachable, _reason
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Http, Link, Unreachable, _reason
 
 
 class Place:
@@ -104,3 +104,30 @@ def test_other_errors_pass_and_are_no_matter_of_this_endpoint(place) -> None:
 )
 def test_reasons_do_not_show_objects(text) -> None:
     assert _reason(Exception(text)) == "Failed to establish a new connection: [Errno 111] Connection refused"
+
+
+class Pool:
+    """Remembers the URLs and answers them all."""
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+
+    def request(self, method, url, **_options):
+        self.urls.append(url)
+        return type("Response", (), {"status": 200, "data": b"", "headers": {}})
+
+
+@pytest.mark.parametrize(
+    ("base", "query", "url"),
+    [
+        ("", None, "/api/search"),
+        ("/tempo", {}, "/tempo/api/search"),
+        ("", {"limit": 20, "start": 1.5}, "/api/search?limit=20&start=1.5"),
+        # TraceQL: what has a meaning in a query string or a URL must arrive as it is.
+        ("", {"q": '{ span.a = "b&c=d" } | 1+1 # ü'}, "/api/search?q=%7B+span.a+%3D+%22b%26c%3Dd%22+%7D+%7C+1%2B1+%23+%C3%BC"),
+    ],
+)
+def test_the_query_is_encoded_into_the_url(base, query, url) -> None:
+    pool = Pool()
+    assert Http(pool, base).request("GET", "/api/search", timeout=1, query=query).status == 200
+    assert pool.urls == [url]

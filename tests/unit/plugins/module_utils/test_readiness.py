@@ -441,7 +441,7 @@ class TestJudge:
     def test_at_a_glance_a_missing_api_is_only_a_reason_to_wait(self):
         judge = _readiness.Judge(Kube(), [_readiness.Wanted("nope.example.com/v1", "Nope", "n", "demo"), SECRET])
         states = judge.glance(View(secrets=[thing()]))
-        assert [(state.phase, state.text) for state in states] == [(WAITING, "nope.example.com/v1 is not served yet"), (READY, "exists")]
+        assert [(state.phase, state.text) for state in states] == [(WAITING, "nope.example.com/v1 Nope is not served yet"), (READY, "exists")]
 
 
 class TestDiagnosis:
