@@ -10,8 +10,8 @@ import socket
 import ssl
 import subprocess
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lab.build import Builder
@@ -35,6 +35,7 @@ class ControlPlane:
         self.kubeconfig = state / "kubeconfig"
         self._programs = programs
         self._builder = builder
+        self._binary = binaries(programs, builder)
         self.etcd = Process(state, "etcd")
         self.api_server = Process(state, "kube-apiserver")
 
@@ -48,7 +49,7 @@ class ControlPlane:
         self.state.mkdir(parents=True, mode=0o700)
         address = "127.0.0.1"
         api_port, client_port, peer_port = free_ports(3)
-        certificates(self.state, self._programs["kubernetes"].version, self._binary("kubeadm"), address, api_port)
+        certificates(self.state, self._programs["kubernetes"].version, self._binary("kubeadm"), address, api_port, "super-admin")
         self.etcd.start([self._binary("etcd"), *etcd_flags(self.state, client_port, peer_port)])
         command = [
             self._binary("kube-apiserver"),
@@ -61,7 +62,9 @@ class ControlPlane:
         # Tests stop and start the API server by this command.
         (self.state / "kube-apiserver.json").write_text(json.dumps(command))
         self.api_server.start(command)
-        self._until_ready(api_port)
+        until_ready(f"https://{address}:{api_port}", self.state / "pki" / "ca.crt", (self.etcd, self.api_server))
+        # Only now: its presence means readiness.
+        (self.state / "super-admin.conf").rename(self.kubeconfig)
         self._custom_resource_definitions()
         return f"control-plane is up after {time.monotonic() - started:.1f} s, KUBECONFIG={self.kubeconfig}"
 
@@ -74,40 +77,42 @@ class ControlPlane:
     def running(self) -> bool:
         return self.kubeconfig.exists() and self.etcd.pid() is not None and self.api_server.pid() is not None
 
-    def _binary(self, name: str) -> str:
-        owner = next(program for program in self._programs.values() if name in program.packages)
-        return str(self._builder.binary(owner, name))
-
-    def _until_ready(self, api_port: int) -> None:
-        """Asks /readyz until it says ok; the kubeconfig is put in place only then, so that its presence means readiness."""
-        context = ssl.create_default_context(cafile=self.state / "pki" / "ca.crt")
-        deadline = time.monotonic() + READY_WITHIN
-        while True:
-            try:
-                with urllib.request.urlopen(f"https://127.0.0.1:{api_port}/readyz", context=context, timeout=5):
-                    break
-            except (urllib.error.URLError, OSError) as error:
-                for process in (self.etcd, self.api_server):
-                    if process.pid() is None:
-                        raise LabError(f"{process.name} ended at once; its last lines:\n{process.last_lines()}") from None
-                if time.monotonic() > deadline:
-                    raise LabError(f"the API server is not ready after {READY_WITHIN} s: {error}") from None
-                time.sleep(0.1)
-        (self.state / "super-admin.conf").rename(self.kubeconfig)
-
     def _custom_resource_definitions(self) -> None:
         folder = self._builder.entry(self._programs["olm"]) / "files" / "deploy" / "chart" / "crds"
         run([self._binary("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", str(folder)])
 
 
-def certificates(state: Path, version: str, kubeadm: str, address: str, api_port: int) -> None:
-    """Makes <state>/pki and <state>/super-admin.conf, as kubeadm makes them for a control plane at the address."""
+def binaries(programs: dict[str, Program], builder: Builder) -> Callable[[str], str]:
+    """A function that gives the path of a built binary by its name."""
+    owners = {name: program for program in programs.values() for name in program.packages}
+    return lambda name: str(builder.binary(owners[name], name))
+
+
+def until_ready(api_server: str, ca: Path, processes: Iterable[Process]) -> None:
+    """Asks /readyz until it says ok. LabError when a process has ended or it takes too long."""
+    context = ssl.create_default_context(cafile=ca)
+    deadline = time.monotonic() + READY_WITHIN
+    while True:
+        try:
+            with urllib.request.urlopen(f"{api_server}/readyz", context=context, timeout=5):
+                return
+        except OSError as error:  # URLError among them
+            for process in processes:
+                if process.pid() is None:
+                    raise LabError(f"{process.name} ended at once; its last lines:\n{process.last_lines()}") from None
+            if time.monotonic() > deadline:
+                raise LabError(f"the API server is not ready after {READY_WITHIN} s: {error}") from None
+            time.sleep(0.05)
+
+
+def certificates(state: Path, version: str, kubeadm: str, address: str, api_port: int, kubeconfigs: str) -> None:
+    """Makes <state>/pki and kubeconfigs (`super-admin` or `all`), as kubeadm makes them for a control plane at the address."""
     config = state / "kubeadm.json"
     init = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
-        # kubeadm takes no loopback address here; it only ends up as one more name in certificates.
-        "localAPIEndpoint": {"advertiseAddress": "192.0.2.1", "bindPort": api_port},
+        # kubeadm takes no loopback address here. For kubeconfigs of the control plane it takes this one, for others controlPlaneEndpoint.
+        "localAPIEndpoint": {"advertiseAddress": "192.0.2.1" if address == "127.0.0.1" else address, "bindPort": api_port},
         "nodeRegistration": {"name": "lab", "criSocket": "unix:///run/containerd/containerd.sock"},
     }
     cluster = {
@@ -122,7 +127,7 @@ def certificates(state: Path, version: str, kubeadm: str, address: str, api_port
     }
     config.write_text(f"{json.dumps(init)}\n---\n{json.dumps(cluster)}")
     run([kubeadm, "init", "phase", "certs", "all", f"--config={config}"])
-    run([kubeadm, "init", "phase", "kubeconfig", "super-admin", f"--config={config}", f"--kubeconfig-dir={state}"])
+    run([kubeadm, "init", "phase", "kubeconfig", kubeconfigs, f"--config={config}", f"--kubeconfig-dir={state}"])
 
 
 def etcd_flags(state: Path, client_port: int, peer_port: int) -> list[str]:
@@ -164,8 +169,8 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def run(command: list[str], check: bool = True) -> None:
-    """Runs a command to its end; LabError with what it printed when it fails, unless `check` is off."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def run(command: list[str], check: bool = True, given: str | None = None) -> None:
+    """Runs a command to its end, with `given` as its input; LabError with what it printed when it fails, unless `check` is off."""
+    done = subprocess.run(command, input=given or "", capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise LabError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr or done.stdout).strip()}")

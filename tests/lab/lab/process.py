@@ -51,7 +51,7 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 handle = os.pidfd_open(pid)
                 try:
-                    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+                    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10)):
                         signal.pidfd_send_signal(handle, number)
                         if select.select([handle], [], [], patience)[0]:
                             break
