@@ -120,12 +120,24 @@ def run(start):
 
 
 @pytest.fixture
-def namespace(cluster) -> str:
+def namespaces(cluster):
+    """Makes namespaces of the test's own: ``namespaces()`` returns the name of a new one."""
+    made = []
+
+    def make() -> str:
+        made.append(f"waits-{secrets.token_hex(4)}")
+        cluster.create("/api/v1/namespaces", {"metadata": {"name": made[-1]}})
+        return made[-1]
+
+    yield make
+    for name in made:
+        cluster.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def namespace(namespaces) -> str:
     """A namespace of the test's own."""
-    name = f"waits-{secrets.token_hex(4)}"
-    cluster.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    yield name
-    cluster.delete(f"/api/v1/namespaces/{name}")
+    return namespaces()
 
 
 @pytest.fixture

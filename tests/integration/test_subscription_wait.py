@@ -7,6 +7,7 @@ What OLM writes into the objects is written by the tests, so OLM must not run he
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -60,6 +61,9 @@ class Scene:
     def group(self, name="group"):
         self.create("operatorgroups", name, {}, api=GROUPS, kind="OperatorGroup")
 
+    def no_group(self):
+        self.cluster.delete(f"{GROUPS}/{self.namespace}/operatorgroups/group")
+
     def catalog(self, state="READY"):
         status = {"connectionState": {"lastObservedState": state}}
         self.create("catalogsources", "lab", {"sourceType": "grpc", "image": "example.com/catalog:1"}, status)
@@ -67,6 +71,12 @@ class Scene:
     def plan(self, phase, approved=True, name="install-a", csvs=(CSV,)):
         spec = {"clusterServiceVersionNames": list(csvs), "approval": "Automatic" if approved else "Manual", "approved": approved}
         self.create("installplans", name, spec, {"phase": phase, "catalogSources": ["lab"]})
+
+    def manual(self):
+        """An InstallPlan that waits for approval."""
+        self.subscription(approval="Manual", **INSTALLING)
+        self.catalog()
+        self.plan("RequiresApproval", approved=False)
 
     def csv(self, phase, name=CSV, **status):
         spec = {"displayName": name, "install": {"strategy": "deployment", "spec": {"deployments": []}}}
@@ -125,17 +135,11 @@ def test_from_nothing_to_succeeded(olm, wanted, start):
 
 
 def test_approves_the_wanted_plan_only_when_told(cluster, olm, wanted, start, run, user):
-    olm.subscription(approval="Manual", **INSTALLING)
-    olm.catalog()
-    olm.plan("RequiresApproval", approved=False)
+    olm.manual()
     path = f"{API}/{olm.namespace}/installplans/install-a"
 
     checked = run("subscription_wait", subscriptions=wanted(starting_csv=CSV, approve=True), check=True)
     assert (checked["changed"], checked["approved"]) == (True, [f"{olm.namespace}/install-a"])
-    refused = run("subscription_wait", subscriptions=wanted(), timeout=60)
-    assert refused["failed"] and f"InstallPlan {olm.namespace}/install-a ({CSV}) requires approval" in refused["msg"]
-    other = run("subscription_wait", subscriptions=wanted(starting_csv="tempo-operator.v0.20.0", approve=True), timeout=60)
-    assert other["failed"] and f"offers {CSV}, not tempo-operator.v0.20.0" in other["msg"]
     assert not cluster.get(path)["spec"]["approved"]
 
     allowed = user(READ + APPROVE)
@@ -149,9 +153,7 @@ def test_approves_the_wanted_plan_only_when_told(cluster, olm, wanted, start, ru
 
 
 def test_approval_without_the_right(olm, wanted, run, user):
-    olm.subscription(approval="Manual", **INSTALLING)
-    olm.catalog()
-    olm.plan("RequiresApproval", approved=False)
+    olm.manual()
     result = run("subscription_wait", subscriptions=wanted(approve=True), timeout=60, **user(READ))
     assert result["failed"]
     assert f"Cannot approve InstallPlan {olm.namespace}/install-a: not allowed" in result["msg"]
@@ -166,37 +168,68 @@ def failing(reason, message, kind="ResolutionFailed"):
 UNKNOWN = "constraints not satisfiable: no operators found in channel beta of package tempo-operator in the catalog referenced by subscription tempo"
 
 
-@pytest.mark.parametrize(
-    ("prepare", "said"),
-    [
-        (lambda olm: None, ["does not exist", "Create it"]),
-        (lambda olm: (olm.subscription(), olm.group("second"), olm.catalog()), ["has 2 OperatorGroups (group, second)", "Delete all but one"]),
-        (lambda olm: olm.subscription(), ["/lab does not exist", "Correct source"]),
-        (lambda olm: (olm.subscription(**failing("ConstraintsNotSatisfiable", UNKNOWN)), olm.catalog()), [UNKNOWN, "Correct the channel"]),
-        (
-            lambda olm: (olm.subscription(**failing("BundleUnpackFailed", "DeadlineExceeded", "BundleUnpackFailed")), olm.catalog()),
-            ["its bundle cannot be unpacked: DeadlineExceeded"],
+#: What can be wrong -> how it is made, what the Subscription is waited for with, and what is said about it.
+WRONG = {
+    "no subscription": (lambda olm: None, {}, ["does not exist", "Create it"]),
+    "no group": (lambda olm: (olm.subscription(), olm.catalog(), olm.no_group()), {}, ["has no OperatorGroup", "Create one OperatorGroup"]),
+    "two groups": (
+        lambda olm: (olm.subscription(), olm.group("second"), olm.catalog()),
+        {},
+        ["has 2 OperatorGroups (group, second)", "Delete all but one"],
+    ),
+    "no catalog": (lambda olm: olm.subscription(), {}, ["/lab does not exist", "Correct source"]),
+    "channel": (
+        lambda olm: (olm.subscription(**failing("ConstraintsNotSatisfiable", UNKNOWN)), olm.catalog()),
+        {},
+        [UNKNOWN, "Correct the channel"],
+    ),
+    "unpack": (
+        lambda olm: (olm.subscription(**failing("BundleUnpackFailed", "DeadlineExceeded", "BundleUnpackFailed")), olm.catalog()),
+        {},
+        ["its bundle cannot be unpacked: DeadlineExceeded"],
+    ),
+    "plan": (
+        lambda olm: (olm.subscription(**INSTALLING), olm.catalog(), olm.plan("Failed")),
+        {},
+        ["has failed", "delete this InstallPlan"],
+    ),
+    "csv": (
+        lambda olm: (
+            olm.subscription(**INSTALLING),
+            olm.catalog(),
+            olm.csv("Failed", reason="UnsupportedOperatorGroup", message="AllNamespaces InstallModeType not supported"),
         ),
-        (lambda olm: (olm.subscription(**INSTALLING), olm.catalog(), olm.plan("Failed")), ["has failed", "delete this InstallPlan"]),
-        (
-            lambda olm: (
-                olm.subscription(**INSTALLING),
-                olm.catalog(),
-                olm.csv("Failed", reason="UnsupportedOperatorGroup", message="AllNamespaces InstallModeType not supported"),
-            ),
-            ["is Failed (UnsupportedOperatorGroup: AllNamespaces InstallModeType not supported)", "targetNamespaces"],
-        ),
-    ],
-    ids=["no subscription", "two groups", "no catalog", "channel", "unpack", "plan", "csv"],
-)
-def test_stops_early_and_says_why(olm, wanted, run, prepare, said):
-    prepare(olm)
+        {},
+        ["is Failed (UnsupportedOperatorGroup: AllNamespaces InstallModeType not supported)", "targetNamespaces"],
+    ),
+    "approval": (
+        lambda olm: olm.manual(),
+        {},
+        [f"install-a ({CSV}) requires approval", "Set approve to true"],
+    ),
+    "another plan": (
+        lambda olm: olm.manual(),
+        {"starting_csv": "tempo-operator.v0.20.0", "approve": True},
+        [f"offers {CSV}, not tempo-operator.v0.20.0", "Correct starting_csv"],
+    ),
+}
+
+
+def test_stops_early_and_says_why(cluster, namespaces, run):
+    """All that can be wrong at once, each in a namespace of its own: one call, one sentence about each."""
+    scenes = {case: Scene(cluster, namespaces()) for case in WRONG}
+    for case, scene in scenes.items():
+        scene.group()
+        WRONG[case][0](scene)
     started = time.monotonic()
-    result = run("subscription_wait", subscriptions=wanted(), timeout=100)
-    assert result["failed"]
-    assert [part for part in said if part not in result["msg"]] == [], result["msg"]
-    assert result["msg"].startswith(f"Subscription {olm.namespace}/tempo: ")
+    wanted = [{"name": "tempo", "namespace": scene.namespace, **WRONG[case][1]} for case, scene in scenes.items()]
+    result = run("subscription_wait", subscriptions=wanted, timeout=100)
     assert 10 <= time.monotonic() - started < 40
+    assert result["failed"] and "\n" not in result["msg"]
+    about = dict(re.findall(r"Subscription (waits-\w+)/tempo: (.*?)(?= Subscription waits-\w+/tempo: |$)", result["msg"]))
+    for case, scene in scenes.items():
+        assert [part for part in WRONG[case][2] if part not in about[scene.namespace]] == [], case
+    assert (result["changed"], result["approved"]) == (False, [])
 
 
 def test_a_corrected_subscription_is_not_blamed_for_the_past(olm, wanted, start):
