@@ -15,8 +15,12 @@ from lab.programs import Program, load
 
 
 @pytest.fixture()
-def hello(tmp_path, monkeypatch):
+def hello(tmp_path, monkeypatch, request):
     """A program `hello` that builds, as a Program and the folder of its sources."""
+    # Go's runtime takes seconds to compile: once for all tests and runs, while the builder's own caches start empty.
+    compiled = str(request.config.cache.mkdir("go-build"))
+    environment = Builder._environment
+    monkeypatch.setattr(Builder, "_environment", lambda self, area: {**environment(self, area), "GOCACHE": compiled})
     source = tmp_path / "lab" / "programs" / "hello"
     source.mkdir(parents=True)
     (source / "go.mod").write_text("module lab/hello\n\ngo 1.24\n")
