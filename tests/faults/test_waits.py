@@ -1,10 +1,15 @@
 # Copyright: private_ai.model_monitoring contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The waits while the API server is taken away from under them. Needs the lab's programs built; starts a control plane of its own."""
+"""The waits while the API server, or the way to it, is taken away from under them.
+
+Needs the lab's programs built; starts a control plane of its own.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 
@@ -58,6 +63,53 @@ def server(tmp_path_factory):
     control_plane.up()
     yield Server(control_plane)
     control_plane.down()
+
+
+class Proxy:
+    """A load balancer between a client and the API server, whose connections can be lost in the two ways there are."""
+
+    def __init__(self, server):
+        url = _kube.connect(server.admin).configuration.host
+        self._behind = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.params = {**server.admin, "host": f"https://127.0.0.1:{self._listener.getsockname()[1]}"}
+        self._pairs = []
+        self._silent = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._listener.close()
+        self.cut()
+
+    def cut(self):
+        """Close all connections there are."""
+        for each in sum(self._pairs, ()):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def fall_silent(self):
+        """Forget all connections there are, as a firewall does: nothing arrives any more, and nobody is told."""
+        self._silent.update(sum(self._pairs, ()))
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _address = self._listener.accept()
+                far = socket.create_connection(self._behind)
+                self._pairs.append((near, far))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if source not in self._silent:
+                    sink.sendall(data)
+            if source not in self._silent:
+                sink.shutdown(socket.SHUT_RDWR)
 
 
 class Wait(threading.Thread):
@@ -150,3 +202,30 @@ def test_expired(server):
     patience = _wait.Patience(time.monotonic, _wait.Outages(), worked=True)
     _wait.follow(kube, selection, "1", put, patience, stopped)
     assert [item["metadata"]["name"] for item in messages[0].objects] == ["expired.example.com"]
+
+
+def test_connections_cut_again_and_again(server):
+    """A load balancer with a short idle time-out; what changes while no watch is open is not missed."""
+    with Proxy(server) as proxy:
+        wait = Wait(proxy.params, "cut.example.com")
+        for _ in range(5):
+            proxy.cut()
+            time.sleep(0.3)
+            assert wait.is_alive()
+        proxy.cut()
+        server.define("cut.example.com")
+        started = time.monotonic()
+        assert isinstance(wait.ended(), _wait.Waited), wait.outcome
+        assert time.monotonic() - started < 5
+
+
+def test_connection_that_falls_silent(server, monkeypatch):
+    monkeypatch.setattr(_wait, "WATCH_SECONDS", 1)
+    with Proxy(server) as proxy:
+        wait = Wait(proxy.params, "silent.example.com")
+        time.sleep(0.5)  # so that the watch is open
+        proxy.fall_silent()
+        server.define("silent.example.com")
+        time.sleep(0.5)
+        assert wait.is_alive(), "the connection has not fallen silent"
+        assert isinstance(wait.ended(15), _wait.Waited), wait.outcome
