@@ -7,48 +7,69 @@ from __future__ import annotations
 import argparse
 import sys
 
+from lab import host
 from lab.build import Builder, BuildError
+from lab.cluster import Cluster
 from lab.control_plane import ControlPlane, LabError
 from lab.programs import ROOT, load
 
 STATE = ROOT.parent.parent / ".lab"
 
 
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="build the programs that are not in the cache yet")
+    build = commands.add_parser("build", help="build what is not in the cache yet")
     build.add_argument("program", nargs="*", help="only these programs")
+    commands.add_parser("prepare", help="install what the lab needs of this machine, on Debian as root; else say what is missing")
     path = commands.add_parser("path", help="print where a built binary is")
     path.add_argument("binary")
-    commands.add_parser("up", help="start etcd and the API server; nothing happens when they run")
-    commands.add_parser("status", help="say what runs; exit status 3 when nothing does")
-    commands.add_parser("down", help="stop what up started and remove its data")
-    arguments = parser.parse_args()
     programs = load()
-    builder = Builder()
-    control_plane = ControlPlane(STATE / "control-plane", programs, builder)
+    builder = Builder(say=say)
+    profiles = {
+        "control-plane": ControlPlane(STATE / "control-plane", programs, builder),
+        "full": Cluster(STATE / "full", programs, builder, say),
+    }
+    for name, text in (
+        ("up", "start what does not run yet"),
+        ("status", "say what runs; exit status 3 when nothing does"),
+        ("down", "stop what up started and remove its data"),
+    ):
+        command = commands.add_parser(
+            name, help=text, description=f"{text}. Profile control-plane: etcd and API server; full: a node with OLM and MinIO"
+        )
+        command.add_argument("profile", nargs="?", choices=profiles, help="both if left out" if name != "up" else "full if left out")
+    arguments = parser.parse_args()
     try:
         if arguments.command == "build":
             unknown = sorted(set(arguments.program) - set(programs))
             if unknown:
                 raise BuildError(f"no program {', '.join(unknown)}; known are {', '.join(programs)}")
-            builder.build([programs[name] for name in arguments.program or programs])
-        elif arguments.command == "up":
-            print(f"lab: {control_plane.up()}")
-        elif arguments.command == "status":
-            if not control_plane.running():
-                print("lab: control-plane is down")
-                return 3
-            print(f"lab: control-plane is up, KUBECONFIG={control_plane.kubeconfig}")
-        elif arguments.command == "down":
-            control_plane.down()
-            print("lab: control-plane is down")
-        else:
+            if arguments.program:
+                builder.build([programs[name] for name in arguments.program])
+            else:
+                profiles["full"].build()
+        elif arguments.command == "prepare":
+            host.prepare(say)
+        elif arguments.command == "path":
             owners = [program for program in programs.values() if arguments.binary in program.packages]
             if not owners:
                 raise BuildError(f"no program has a binary {arguments.binary}")
             print(builder.binary(owners[0], arguments.binary))
+        elif arguments.command == "up":
+            say(f"lab: {profiles[arguments.profile or 'full'].up()}")
+        else:
+            chosen = {arguments.profile: profiles[arguments.profile]} if arguments.profile else profiles
+            if arguments.command == "down":
+                for profile in chosen.values():
+                    profile.down()
+            for name, profile in chosen.items():
+                say(f"lab: {name} is {f'up, KUBECONFIG={profile.kubeconfig}' if profile.running() else 'down'}")
+            return 3 if arguments.command == "status" and not any(profile.running() for profile in chosen.values()) else 0
     except (BuildError, LabError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
