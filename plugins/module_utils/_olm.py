@@ -76,6 +76,20 @@ class Wanted:
         return f"Subscription {self.namespace}/{self.name}"
 
 
+class Target(t.Protocol):
+    """What is waited for, as messages need it."""
+
+    @property
+    def target(self) -> str:
+        """The name in messages and results."""
+        ...
+
+    @property
+    def starting_csv(self) -> str:
+        """The ClusterServiceVersion wanted, when it matters."""
+        ...
+
+
 @dataclass(frozen=True)
 class Scene:
     """The objects of one Subscription, None for those that do not exist (or are not referred to yet).
@@ -95,17 +109,17 @@ def explain(wanted: Wanted, scene: Scene, approvable: frozenset[str] = frozenset
     """How far a Subscription is. ``approvable`` are the CSVs whose InstallPlan will be approved by us."""
     subscription = scene.subscription
     if subscription is None:
-        return _Teller(wanted).failing("does not exist", "Create it, or correct name and namespace", "missing", SETTLE_SECONDS)
+        return Teller(wanted).failing("does not exist", "Create it, or correct name and namespace", "missing", SETTLE_SECONDS)
     csv = wanted_csv(wanted, subscription)
     phase = _status(scene.csv).get("phase") if scene.csv else None
-    tell = _Teller(wanted, {"csv": csv or None, "phase": phase})
+    tell = Teller(wanted, {"csv": csv or None, "phase": phase})
     if phase == "Succeeded":
         return tell.ready(f"ClusterServiceVersion {csv} has succeeded")
     return (
         _operator_groups(tell, wanted, scene)
         or _csv(tell, scene)
         or _plan(tell, wanted, scene, csv, approvable)
-        or _catalog(tell, subscription, scene)
+        or explain_catalog(tell, subscription, scene)
         or _conditions(tell, subscription, scene)
         or tell.waiting("OLM has not resolved it yet", "Look at the log of OLM's catalog-operator")
     )
@@ -194,11 +208,11 @@ def look(view: _wait.Viewer, wanted: Wanted) -> Scene:
     spec, status = subscription["spec"], _status(subscription)
     source_namespace = spec.get("sourceNamespace") or ""
     catalog = named(source_namespace, "catalogsources", spec.get("source") or "")
-    pods: Sequence[Object] = []
+    pods: Sequence[Object] = ()
     if catalog is not None and not (csv or status.get("installPlanRef")):
         path = f"/api/v1/namespaces/{source_namespace}/pods"
         served = f"olm.catalogSource={spec['source']}"
-        labels = "operatorframework.io/bundle-unpack-ref" if _connection(catalog) == "READY" else served
+        labels = "operatorframework.io/bundle-unpack-ref" if connection(catalog) == "READY" else served
         pods = view.items(_wait.Selection(path, labels=labels, optional=True))
     return Scene(
         subscription,
@@ -212,10 +226,10 @@ def look(view: _wait.Viewer, wanted: Wanted) -> Scene:
     )
 
 
-class _Teller:
+class Teller:
     """Makes the states of one target."""
 
-    def __init__(self, wanted: Wanted, facts: Mapping[str, t.Any] | None = None) -> None:
+    def __init__(self, wanted: Target, facts: Mapping[str, t.Any] | None = None) -> None:
         self._target = wanted.target
         self._facts = facts or {"csv": wanted.starting_csv or None, "phase": None}
 
@@ -229,7 +243,7 @@ class _Teller:
         return _wait.State(self._target, _wait.FAILING, text, cure, cause=cause, grace=grace, facts=self._facts)
 
 
-def _operator_groups(tell: _Teller, wanted: Wanted, scene: Scene) -> _wait.State | None:
+def _operator_groups(tell: Teller, wanted: Wanted, scene: Scene) -> _wait.State | None:
     """A namespace without exactly one OperatorGroup: OLM resolves nothing in it."""
     names = sorted(group["metadata"]["name"] for group in scene.operator_groups)
     if len(names) == 1:
@@ -249,7 +263,7 @@ def _operator_groups(tell: _Teller, wanted: Wanted, scene: Scene) -> _wait.State
     )
 
 
-def _csv(tell: _Teller, scene: Scene) -> _wait.State | None:
+def _csv(tell: Teller, scene: Scene) -> _wait.State | None:
     """The ClusterServiceVersion that is on its way."""
     if scene.csv is None:
         return None
@@ -292,7 +306,7 @@ def unmet_requirements(csv: Object) -> str:
     return ", ".join(unmet)
 
 
-def _plan(tell: _Teller, wanted: Wanted, scene: Scene, csv: str, approvable: frozenset[str]) -> _wait.State | None:
+def _plan(tell: Teller, wanted: Wanted, scene: Scene, csv: str, approvable: frozenset[str]) -> _wait.State | None:
     """The InstallPlan that is on its way."""
     plan = scene.plan
     phase = _status(plan).get("phase")
@@ -339,8 +353,8 @@ def _plan_says(plan: Object) -> str:
     return _short("; ".join(said) or status.get("message") or "")
 
 
-def _catalog(tell: _Teller, subscription: Object, scene: Scene) -> _wait.State | None:
-    """The CatalogSource that the Subscription names."""
+def explain_catalog(tell: Teller, subscription: Object, scene: Scene) -> _wait.State | None:
+    """What is wrong with the CatalogSource that the Subscription names, None when it is READY."""
     spec = subscription["spec"]
     name = f"CatalogSource {spec.get('sourceNamespace')}/{spec.get('source')}"
     if scene.catalog is None:
@@ -356,8 +370,8 @@ def _catalog(tell: _Teller, subscription: Object, scene: Scene) -> _wait.State |
             SETTLE_SECONDS,
         )
     status = _status(scene.catalog)
-    connection = _connection(scene.catalog)
-    if connection == "READY":
+    state = connection(scene.catalog)
+    if state == "READY":
         return None
     if status.get("message"):
         return tell.failing(
@@ -366,11 +380,11 @@ def _catalog(tell: _Teller, subscription: Object, scene: Scene) -> _wait.State |
             f"catalog {status.get('reason')}",
             SETTLE_SECONDS if status.get("reason") == "SpecInvalidError" else STARTING_SECONDS,
         )
-    text = f"{name} is not ready (connection state {connection or 'not known yet'})"
+    text = f"{name} is not ready (connection state {state or 'not known yet'})"
     stuck = _stuck(scene.pods)
     if stuck:
         return tell.failing(f"{text}: {stuck}", "Correct its image, or the pull secret and the registry mirror", "catalog pod", STARTING_SECONDS)
-    if scene.catalog["spec"].get("address") and connection == "TRANSIENT_FAILURE":
+    if scene.catalog["spec"].get("address") and state == "TRANSIENT_FAILURE":
         return tell.failing(
             f"{text}: nothing answers at {scene.catalog['spec']['address']}",
             "Correct spec.address, or start what serves it",
@@ -381,7 +395,7 @@ def _catalog(tell: _Teller, subscription: Object, scene: Scene) -> _wait.State |
     return tell.waiting(f"{text}{f': {why}' if why else ''}", "Look at the pod that serves the catalog in its namespace")
 
 
-def _conditions(tell: _Teller, subscription: Object, scene: Scene) -> _wait.State | None:
+def _conditions(tell: Teller, subscription: Object, scene: Scene) -> _wait.State | None:
     """What OLM says on the Subscription itself; only asked when the catalog is ready."""
     conditions = {item["type"]: item for item in _status(subscription).get("conditions") or [] if item.get("status") == "True"}
     generation = subscription["metadata"].get("generation")
@@ -443,7 +457,7 @@ def _stuck(pods: Sequence[Object]) -> str:
     return _readiness.pods_say(pod for pod in pods if _readiness.is_stuck(pod))
 
 
-def _connection(catalog: Object) -> str:
+def connection(catalog: Object) -> str:
     return (_status(catalog).get("connectionState") or {}).get("lastObservedState") or ""
 
 
