@@ -1,15 +1,22 @@
-.PHONY: setup test lint unit sanity artifact integration lab-build lab-up lab-down clean
+.PHONY: setup demo test lint unit sanity artifact integration faults molecule bench-waits lab-build lab-up lab-down lock clean
 LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
+CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
+FULL = set -a && . $(CURDIR)/.lab/full/minio.env && export KUBECONFIG=$(CURDIR)/.lab/full/kubeconfig PATH=$(CURDIR)/.venv/bin:$$PATH &&
 
 setup: ; @tests/tools/setup.sh
+demo: lab-up ; @$(FULL) ansible-playbook site.yml -i inventories/lab
+test: lint unit artifact sanity integration faults molecule
 lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
-lint: setup ; ruff check . && ruff format --check . && yamllint -s galaxy.yml meta requirements.yml changelogs && antsibull-changelog lint && ansible-lint && shellcheck tests/tools/*.sh .ci/run
+lint: setup ; ruff check . && ruff format --check . && mypy && yamllint -s galaxy.yml meta requirements.yml changelogs && antsibull-changelog lint && ansible-lint && shellcheck tests/tools/*.sh .ci/run
 unit: setup ; .venv/bin/pytest tests/unit
 sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh
-integration: lab-up ; PYTHONPATH=$(CURDIR)/.ansible/collections KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) .venv/bin/pytest tests/integration
-lab-build: setup ; $(LAB) build etcd kubernetes minio otelcol tempo olm
-lab-up: lab-build ; $(LAB) up
-lab-down: setup ; $(LAB) down
-test: lint unit artifact sanity
-clean: lab-down ; rm -rf .venv .ansible .lab .pytest_cache .ruff_cache .mypy_cache
+integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) .venv/bin/pytest tests/integration
+faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults
+molecule: lab-up ; $(FULL) molecule test --all
+bench-waits: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) .venv/bin/python tests/bench/waits.py
+lab-build: setup ; @$(LAB) prepare && $(LAB) build
+lab-up: lab-build ; @$(LAB) up
+lab-down: setup ; @$(LAB) down
+lock: setup ; $(LAB) lock
+clean: ; test ! -e .venv || $(LAB) down ; rm -rf .venv .ansible .lab .pytest_cache .ruff_cache .mypy_cache
