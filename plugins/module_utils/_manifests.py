@@ -114,7 +114,7 @@ def _documents(entry: t.Any, number: int) -> list[t.Any]:
 def _manifest(body: t.Any, where: str) -> Manifest:
     metadata = body.get("metadata") if isinstance(body, dict) else None
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not (name and body.get("apiVersion") and body.get("kind")):
+    if not (isinstance(body, dict) and isinstance(metadata, dict) and name and body.get("apiVersion") and body.get("kind")):
         raise ModelMonitoringError(f"{where} is not a manifest: give a mapping with apiVersion, kind and metadata.name.")
     return Manifest(body["apiVersion"], body["kind"], name, metadata.get("namespace") or "", dict(body))
 
@@ -210,20 +210,7 @@ class Manager:
     def _would_create(self, manifest: Manifest, plural: str) -> Outcome:
         """What a dry run cannot say because namespace or kind are not there yet; at least the rights can be asked for."""
         for verb in ("create", "patch"):
-            attributes = {
-                "verb": verb,
-                "group": manifest.group,
-                "resource": plural,
-                "namespace": manifest.namespace,
-                "name": "" if verb == "create" else manifest.name,
-            }
-            review = self._persevere(
-                lambda attributes=attributes: self._kube.create(
-                    "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-                    {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}},
-                    "ask for the user's own rights",
-                )
-            )
+            review = self._review(verb, plural, manifest)
             if not review["status"].get("allowed"):
                 resource = f"{plural}.{manifest.group}" if manifest.group else plural
                 raise KubeError(
@@ -232,6 +219,16 @@ class Manager:
                     status=403,
                 )
         return Outcome(manifest.target, CREATED, None, manifest.body)
+
+    def _review(self, verb: str, plural: str, manifest: Manifest) -> Object:
+        """The API server's answer to whether the user may do this."""
+        attributes = {"verb": verb, "group": manifest.group, "resource": plural, "namespace": manifest.namespace}
+        if verb != "create":
+            attributes["name"] = manifest.name
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+        return self._persevere(
+            lambda: self._kube.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, "ask for the user's own rights")
+        )
 
     def _delete(self, manifest: Manifest) -> str:
         """Ask for deletion; returns the path of the collection to watch, empty when there is nothing to wait for."""

@@ -30,10 +30,8 @@ def main() -> int:
     path.add_argument("binary")
     programs = load()
     builder = Builder(say=say)
-    profiles = {
-        "control-plane": ControlPlane(STATE / "control-plane", programs, builder),
-        "full": Cluster(STATE / "full", programs, builder, say),
-    }
+    full = Cluster(STATE / "full", programs, builder, say)
+    profiles: dict[str, ControlPlane | Cluster] = {"control-plane": ControlPlane(STATE / "control-plane", programs, builder), "full": full}
     for name, text in (
         ("up", "start what does not run yet"),
         ("status", "say what runs; exit status 3 when nothing does"),
@@ -52,7 +50,7 @@ def main() -> int:
             if arguments.program:
                 builder.build([programs[name] for name in arguments.program])
             else:
-                profiles["full"].build()
+                full.build()
         elif arguments.command == "prepare":
             host.prepare(say)
         elif arguments.command == "path":

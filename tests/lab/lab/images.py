@@ -16,10 +16,11 @@ import os
 import platform
 import tarfile
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
 from lab.build import Builder
 from lab.programs import Program
@@ -39,7 +40,7 @@ class Image:
 
     reference: str  # as the cluster names it
     entrypoint: tuple[str, ...] = ()
-    files: dict[str, str | Path | bytes] = field(default_factory=dict)
+    files: Mapping[str, str | Path | bytes] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -138,7 +139,7 @@ class Images:
             packed = Digesting(file)
             with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as zipped:
                 unpacked = Digesting(zipped)
-                with tarfile.open(fileobj=unpacked, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                with tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="w|", format=tarfile.PAX_FORMAT) as archive:
                     for member, content in self._members(image):
                         archive.addfile(member, content)
         part.rename(self.blobs / "sha256" / packed.digest.hexdigest())

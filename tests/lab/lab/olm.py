@@ -81,7 +81,7 @@ class OLM:
                 Image(
                     bundle_image(bundle),
                     files={f"/{part}": self.folder / "bundles" / bundle["package"] / part for part in ("manifests", "metadata")},
-                    labels=annotations(bundle["package"]),
+                    labels=annotations_of(bundle["package"]),
                 )
                 for bundle in self._bundles()
             ),
@@ -98,7 +98,7 @@ class OLM:
     def _chart(self) -> str:
         chart = self.definitions().parent
         image = next(image.reference for image in IMAGES if "/olm:" in image.reference)
-        values = {
+        values: Object = {
             "namespace": NAMESPACE,
             "catalog_namespace": NAMESPACE,
             "operator_namespace": "operators",
@@ -193,7 +193,7 @@ def grafana_bundle(config: Path, version: str) -> Object:
     return {"package": "grafana-operator", "csv": csv, "others": crds}
 
 
-def annotations(name: str) -> dict[str, str]:
+def annotations_of(name: str) -> dict[str, str]:
     """What a bundle says of itself, in its metadata and in the labels of its image."""
     prefix = "operators.operatorframework.io.bundle"
     return {
@@ -225,4 +225,4 @@ def write_bundle(folder: Path, bundle: Object) -> None:
         (folder / part).mkdir(parents=True)
     for item in (bundle["csv"], *bundle["others"]):
         (folder / "manifests" / f"{item['kind']}-{item['metadata']['name']}.yaml".lower()).write_text(yaml.safe_dump(item))
-    (folder / "metadata" / "annotations.yaml").write_text(yaml.safe_dump({"annotations": annotations(bundle["package"])}))
+    (folder / "metadata" / "annotations.yaml").write_text(yaml.safe_dump({"annotations": annotations_of(bundle["package"])}))
