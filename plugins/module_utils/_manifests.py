@@ -101,6 +101,8 @@ def parse(entries: Sequence[t.Any], secret_data: Mapping[str, Mapping[str, t.Any
 
 
 def _documents(entry: t.Any, number: int) -> list[t.Any]:
+    if entry is None:  # what an empty template makes
+        return []
     if not isinstance(entry, str):
         return [entry]
     if YAML_IMPORT_ERROR is not None:

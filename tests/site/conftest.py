@@ -1,0 +1,100 @@
+# Copyright: private_ai.model_monitoring contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of site.yml on the cluster of KUBECONFIG, with MINIO_ACCESS_KEY and MINIO_SECRET_KEY of its object store; `make site-tests` sets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import kubernetes
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Kinds that the site could touch.
+TOUCHED = (
+    ("v1", "Namespace"),
+    ("v1", "Secret"),
+    ("v1", "ConfigMap"),
+    ("operators.coreos.com/v1", "OperatorGroup"),
+    ("operators.coreos.com/v1alpha1", "Subscription"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("tempo.grafana.com/v1alpha1", "TempoStack"),
+    ("opentelemetry.io/v1beta1", "OpenTelemetryCollector"),
+)
+
+
+@dataclass
+class Run:
+    """A finished run of ansible-playbook."""
+
+    status: int
+    output: str
+
+    @property
+    def errors(self) -> list[str]:
+        """What the failed task said."""
+        return [json.loads(found)["msg"] for found in re.findall(r"^(?:fatal|failed): .*? => (\{.*\})$", self.output, re.MULTILINE)]
+
+    @property
+    def changed(self) -> int:
+        return int(re.search(r"changed=(\d+)", self.output).group(1))
+
+
+@pytest.fixture(scope="session")
+def play(tmp_path_factory):
+    """Runs site.yml in an empty folder; `environment` replaces variables, None takes them away."""
+
+    def play(*words: str, **environment: str | None) -> Run:
+        folder = tmp_path_factory.mktemp("play")
+        values = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
+            "ANSIBLE_NOCOLOR": "1",
+            "HOME": str(folder),
+            **environment,
+        }
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), ROOT / "site.yml", "-i", ROOT / "inventories" / "lab", *words],
+            cwd=folder,
+            env={name: value for name, value in values.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    return play
+
+
+@pytest.fixture(scope="session")
+def api():
+    return kubernetes.config.new_client_from_config(os.environ["KUBECONFIG"])
+
+
+@pytest.fixture
+def objects(api):
+    """A function that returns what there is, each object with what changes when somebody changes it."""
+
+    def objects() -> dict[str, str]:
+        client, found = kubernetes.dynamic.DynamicClient(api), {}
+        for api_version, kind in TOUCHED:
+            try:
+                items = client.resources.get(api_version=api_version, kind=kind).get().items
+            except kubernetes.dynamic.exceptions.ResourceNotFoundError:
+                continue
+            for item in items:
+                meta = item.metadata
+                # Controllers write status all the time; the generation is that of what people want. Kinds without status have none.
+                found[f"{kind} {meta.namespace}/{meta.name} {meta.uid}"] = str(meta.generation or meta.resourceVersion)
+        return found
+
+    return objects

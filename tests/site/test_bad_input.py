@@ -1,0 +1,121 @@
+# Copyright: private_ai.model_monitoring contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: one message that names variable or object and cure, and nothing is touched."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+
+import kubernetes
+import pytest
+
+OPERATOR = {"name": "tempo", "package": "tempo-operator", "namespace": "tempo-operator"}
+
+
+def variables(**values) -> tuple[str, str]:
+    return "--extra-vars", json.dumps(values)
+
+
+ROWS = {
+    "no credentials": ((), {"MINIO_ACCESS_KEY": None}, "MINIO_ACCESS_KEY is neither in the environment nor in .*: export MINIO_ACCESS_KEY, or write"),
+    "wrong secret key": ((), {"MINIO_SECRET_KEY": "wrong"}, "secret_key.*http://minio.model-storage.svc:9000"),
+    "endpoint without scheme": (variables(tempo_storage_endpoint="minio.model-storage.svc:9000"), {}, "endpoint.*http"),
+    "unknown channel": (
+        variables(operators_channel="nope"),
+        {},
+        "package tempo-operator of CatalogSource olm/lab-catalog has no channel nope. Correct channel; there is stable",
+    ),
+    "unknown package": (
+        variables(operators_list=[{**OPERATOR, "package": "tempo-operater"}]),
+        {},
+        "CatalogSource olm/lab-catalog has no package tempo-operater. Correct package; there is tempo-operator",
+    ),
+    "no such catalog": (variables(operators_source="nope"), {}, "CatalogSource olm/nope does not exist. Correct source"),
+    "mistyped variable": (
+        variables(tempo_storage_bukcet="a"),
+        {},
+        "Role tempo_storage has no variable tempo_storage_bukcet: did you mean tempo_storage_bucket?",
+    ),
+    "mistyped key": (variables(operators_list=[{**OPERATOR, "chanel": "stable"}]), {}, "chanel"),
+    "bucket name": (variables(tempo_storage_bucket="Tempo_Bucket"), {}, "Tempo_Bucket.*lower-case"),
+    "retention": (variables(tempo_storage_retention="2 days"), {}, "tempo_storage_retention: '2 days' is no duration. Give hours"),
+    "no limit": (variables(otel_collector_resources={}), {}, "otel_collector_resources has no limits.memory. Give one"),
+    "no KUBECONFIG": ((), {"KUBECONFIG": None}, "KUBECONFIG is not set, .* Set KUBECONFIG or"),
+    "crd that never comes": (
+        (
+            "--tags=operators",
+            *variables(operators_timeout=3, operators_list=[{"name": "own", "install": False, "crds": [{"name": "as.example.com"}]}]),
+        ),
+        {},
+        r"CustomResourceDefinition as.example.com: does not exist.*look at its Subscription",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "environment", "message"), ROWS.values(), ids=ROWS.keys())
+def test_one_message_and_nothing_touched(play, objects, words, environment, message):
+    before = objects()
+    run = play(*words, **environment)
+    refused(run, message)
+    assert objects() == before
+
+
+def refused(run, message):
+    """One task has failed, and what it says in one line matches."""
+    assert run.status == 2, run.output
+    (said,) = run.errors
+    assert "\n" not in said.removeprefix("Validation of arguments failed:\n")  # Ansible's own
+    assert re.search(message, said), said
+
+
+def kubeconfig(folder, api, server=None, token="none"):
+    """A kubeconfig for the API server of the tests, with another address or user."""
+    with open(api.configuration.ssl_ca_cert, "rb") as file:
+        authority = base64.b64encode(file.read()).decode()
+    path = folder / "kubeconfig"
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "a", "cluster": {"server": server or api.configuration.host, "certificate-authority-data": authority}}],
+                "users": [{"name": "a", "user": {"token": token}}],
+                "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+                "current-context": "a",
+            }
+        )
+    )
+    return str(path)
+
+
+def test_unreachable_api_server(play, objects, api, tmp_path):
+    before = objects()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        server = f"https://127.0.0.1:{nobody.getsockname()[1]}"
+        run = play(KUBECONFIG=kubeconfig(tmp_path, api, server))
+    refused(run, re.escape(server.removeprefix("https://")))
+    assert objects() == before
+
+
+@pytest.fixture
+def nobodys_token(api):
+    """The token of a service account without any rights."""
+    core = kubernetes.client.CoreV1Api(api)
+    core.create_namespaced_service_account("default", {"metadata": {"name": "model-monitoring-nobody"}})
+    try:
+        request = {"spec": {"expirationSeconds": 600}}
+        yield core.create_namespaced_service_account_token("model-monitoring-nobody", "default", request).status.token
+    finally:
+        core.delete_namespaced_service_account("model-monitoring-nobody", "default")
+
+
+def test_user_without_rights(play, objects, api, tmp_path, nobodys_token):
+    before = objects()
+    run = play(KUBECONFIG=kubeconfig(tmp_path, api, token=nobodys_token))
+    refused(run, "catalogsources.*(forbidden|may not|Grant)")
+    assert objects() == before
+    assert nobodys_token not in run.output
