@@ -38,8 +38,10 @@ if t.TYPE_CHECKING:
 CREATED, CHANGED, UNCHANGED, DELETED = "created", "changed", "unchanged", "deleted"
 HIDDEN, HIDDEN_CHANGED = "(hidden)", "(hidden, changed)"
 
-#: Answers that pass by themselves: an API server or a webhook that is just starting.
-PASSING = (408, 429, 500, 502, 503, 504)
+#: Answers that pass by themselves: an API server that is just starting.
+PASSING = (408, 429, 502, 503, 504)
+#: The same for an admission webhook, in an answer 500; other answers 500 come for manifests that no schema has.
+WEBHOOK_STARTS = "failed calling webhook"
 #: What the API server and controllers write into every object; no part of what was asked for.
 NOISE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -275,7 +277,7 @@ class Manager:
             try:
                 answer = request()
             except KubeError as error:
-                if error.status is not None and error.status not in PASSING:
+                if not passes(error):
                     raise
                 pause = patience.endure(error)
                 if self._clock() + pause > until:
@@ -284,6 +286,11 @@ class Manager:
             else:
                 patience.answered()
                 return answer
+
+
+def passes(error: KubeError) -> bool:
+    """Whether the same request may succeed a little later. Without a status there was no answer at all."""
+    return error.status is None or error.status in PASSING or (error.status == 500 and WEBHOOK_STARTS in str(error))
 
 
 def gone(view: _wait.Viewer, manifest: Manifest, collection: str) -> _wait.State:
