@@ -160,9 +160,8 @@ def get(reached, path, close=False):
 
 def test_answer_and_close_is_never_cut(reached):
     """What the client's own pump loses: a server that answers and closes."""
-    answers = {get(reached, "/", close=True)[1][:30] for _ in range(50)}
-    assert len(answers) == 1
-    assert b"Error" in answers.pop()
+    answers = [get(reached, "/", close=True)[1] for _ in range(50)]
+    assert {(answer[:5], answer[-8:]) for answer in answers} == {(b"<?xml", b"</Error>")}
 
 
 def test_many_connections_at_once(reached):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lab import host
 from lab.build import Builder
-from lab.control_plane import SERVICES, api_server_flags, binaries, certificates, etcd_flags, run, until_ready
+from lab.control_plane import SERVICES, LabError, api_server_flags, binaries, certificates, etcd_flags, run, until_ready
 from lab.images import IMAGES, PAUSE, Images
 from lab.namespace import Namespace
 from lab.olm import CATALOG, OLM
@@ -26,11 +26,6 @@ VOLUMES = 64
 READY_WITHIN = 180  # seconds
 CONTAINERD = """\
 version = 2
-root = "{state}/containerd"
-state = "/run/containerd"
-
-[grpc]
-address = "/run/containerd/containerd.sock"
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{pause}"
@@ -74,7 +69,9 @@ class Cluster:
         certificates(self.state, self._programs["kubernetes"].version, self._binary("kubeadm"), address, API_PORT, "all")
         self._configure()
         self._namespace.create()
-        self._namespace.start(self._commands())
+        # On disk, but under the paths that programs expect: those of sockets may not be long.
+        kept = {"/var/lib/kubelet": "kubelet", "/var/lib/containerd": "containerd", "/var/log/pods": "pods"}
+        self._namespace.start(self._commands(), {folder: str(self.state / name) for folder, name in kept.items()})
         until_ready(f"https://{address}:{API_PORT}", self.state / "pki" / "ca.crt", [self._namespace.process])
         self._done("API server ready")
         self._images.push(f"{address}:{REGISTRY_PORT}", (*IMAGES, *self._olm.images()))
@@ -113,7 +110,10 @@ class Cluster:
         self._say(f"lab: {what}, {time.monotonic() - self._started:.1f} s")
 
     def _kubectl(self, *words: str, given: str | None = None) -> None:
-        run([self._binary("kubectl"), f"--kubeconfig={self.state}/super-admin.conf", *words], given=given)
+        try:
+            run([self._binary("kubectl"), f"--kubeconfig={self.state}/super-admin.conf", *words], given=given)
+        except LabError as error:
+            raise LabError(f"{error}\nlogs of the node's programs: {self.state / 'log'}") from None
 
     def _wait(self, condition: str, what: str, namespace: str = "default") -> None:
         self._kubectl("wait", f"--for={condition}", what, f"--namespace={namespace}", f"--timeout={READY_WITHIN}s")
@@ -180,7 +180,7 @@ class Cluster:
             "containerd": ["containerd", f"--config={self.state}/containerd.toml"],
             "kubelet": [
                 self._binary("kubelet"), f"--config={self.state}/kubelet.json", f"--kubeconfig={self.state}/kubelet.conf", "--hostname-override=lab",
-                f"--node-ip={address}", f"--root-dir={self.state}/kubelet",
+                f"--node-ip={address}",
             ],
             "kube-proxy": [self._binary("kube-proxy"), f"--config={self.state}/kube-proxy.json", "--hostname-override=lab"],
         }  # fmt: skip
@@ -221,7 +221,6 @@ class Cluster:
             "clusterDNS": [DNS],
             "clusterDomain": "cluster.local",
             "resolvConf": "",  # pods know the cluster's names only
-            "podLogsDir": f"{state}/pods",
             "failSwapOn": False,
             "registryPullQPS": 0,
             "serializeImagePulls": False,

@@ -60,12 +60,12 @@ class Namespace:
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     (folder / file).write_text((controller / file).read_text())
 
-    def start(self, commands: dict[str, list[str]]) -> None:
-        """Starts the node's first process, which keeps the commands running."""
+    def start(self, commands: dict[str, list[str]], folders: dict[str, str]) -> None:
+        """Starts the node's first process, which keeps the commands running. `folders` of the node are kept where the mapping says."""
         config = self._state / "node.json"
         logs = self._state / "log"
         logs.mkdir(exist_ok=True)
-        config.write_text(json.dumps({"logs": str(logs), "commands": commands}))
+        config.write_text(json.dumps({"logs": str(logs), "folders": folders, "commands": commands}))
         # Not `ip netns exec`: it mounts /sys anew and so hides the cgroups.
         self.process.start([
             "nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "--pid", "--fork", "--kill-child",

@@ -30,6 +30,10 @@ def main() -> None:
     mount("--make-rprivate", "/")
     for folder in HIDDEN:
         mount("-t", "tmpfs", "-o", "mode=755", "lab", folder)
+    for folder, kept in node["folders"].items():
+        for path in (folder, kept):
+            Path(path).mkdir(parents=True, exist_ok=True)
+        mount("--bind", kept, folder)
     mount("-t", "proc", "proc", "/proc")
     logs = Path(node["logs"])
     commands: dict[str, list[str]] = node["commands"]
