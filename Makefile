@@ -1,11 +1,11 @@
-.PHONY: setup demo test lint unit sanity artifact integration site-test faults molecule bench-waits lab-build lab-up lab-down lock clean
+.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits lab-build lab-up lab-down lock clean
 LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
 CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
 FULL = set -a && . $(CURDIR)/.lab/full/minio.env && export KUBECONFIG=$(CURDIR)/.lab/full/kubeconfig PATH=$(CURDIR)/.venv/bin:$$PATH &&
 
 setup: ; @tests/tools/setup.sh
 demo: lab-up ; @$(FULL) ansible-playbook site.yml -i inventories/lab
-test: lint unit artifact sanity integration molecule site-test faults
+test: lint unit artifact sanity integration lab-test molecule site-test
 lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 lint: setup ; ruff check . && ruff format --check . && mypy && yamllint -s galaxy.yml meta requirements.yml changelogs && antsibull-changelog lint && ansible-lint && shellcheck tests/tools/*.sh .ci/run
 unit: setup ; .venv/bin/pytest tests/unit
@@ -13,7 +13,8 @@ sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh
 integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) .venv/bin/pytest tests/integration
 site-test: lab-up ; $(FULL) pytest tests/site
-faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults
+lab-test: lab-build ; PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults/test_lab.py
+faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections pytest tests/faults
 molecule: lab-up ; $(FULL) for scenario in operators default tempo_storage otel_collector; do molecule test -s $$scenario || exit 1; done
 bench-waits: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) .venv/bin/python tests/bench/waits.py
 lab-build: setup ; @$(LAB) prepare && $(LAB) build
