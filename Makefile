@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits lab-build lab-up lab-down lock clean
+.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits lab-build lab-up lab-down clean
 LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
 CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
 FULL = set -a && . $(CURDIR)/.lab/full/minio.env && export KUBECONFIG=$(CURDIR)/.lab/full/kubeconfig PATH=$(CURDIR)/.venv/bin:$$PATH &&
@@ -20,5 +20,4 @@ bench-waits: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) .venv/bin/p
 lab-build: setup ; @$(LAB) prepare && $(LAB) build
 lab-up: lab-build ; @$(LAB) up
 lab-down: setup ; @$(LAB) down
-lock: setup ; $(LAB) lock
 clean: ; test ! -e .venv || $(LAB) down ; rm -rf .venv .ansible .lab .pytest_cache .ruff_cache .mypy_cache
