@@ -186,24 +186,27 @@ def _judge_loss(by_id: Read, seen: Observation) -> Verdict:
     """The collector took the trace, Tempo does not give it by id."""
     counters = seen.counters
     waited = f"after {seen.waited:.0f} s"
+    exporters = counters.exporters if isinstance(counters, Counters) and counters.accepted > 0 else {}
+    failed = {name: one for name, one in exporters.items() if one.failed > 0 or one.dropped > 0}
+    if by_id.state == "refused" and not failed:  # it ends the probe at once, so the exporters may not have had the time
+        return Verdict(TEMPO_QUERY, f"Tempo's query API refused to read: {by_id.text}", _query_cure(by_id))
     if isinstance(counters, Counters) and counters.accepted > 0:
-        troubled = {name: one for name, one in counters.exporters.items() if one.failed > 0 or one.dropped > 0 or (one.sent <= 0 and one.queued > 0)}
+        troubled = failed | {name: one for name, one in exporters.items() if one.sent <= 0 and one.queued > 0}
         if troubled:
             return Verdict(
                 COLLECTOR_EXPORT,
                 f"the collector took the trace but could not export it: {_account(troubled)}",
                 "see in the collector's log why (\"Exporting failed\"), and correct the exporter's endpoint or bring Tempo's distributor up",
             )
-        if all(one.sent <= 0 for one in counters.exporters.values()):
+        if all(one.sent <= 0 for one in exporters.values()):
             return Verdict(
                 COLLECTOR_EXPORT,
                 f"the collector took the trace but exported nothing {waited}: it counts {counters.accepted:.0f} spans accepted, none sent,"
                 " none failed, none queued",
                 "see whether its traces pipeline has an exporter, and whether a processor (filter, sampling) drops the spans",
             )
-    if by_id.state in ("unreachable", "refused"):
-        verb = "is not reachable at" if by_id.state == "unreachable" else "refused to read:"
-        return Verdict(TEMPO_QUERY, f"Tempo's query API {verb} {by_id.text}", _query_cure(by_id))
+    if by_id.state == "unreachable":
+        return Verdict(TEMPO_QUERY, f"Tempo's query API is not reachable at {by_id.text}", _query_cure(by_id))
     missing = f"Tempo does not have the trace {waited} ({by_id.text or 'not asked'})"
     if isinstance(counters, str):
         return Verdict(

@@ -122,7 +122,7 @@ class TempoServer(Server):
                 },
                 **({"trace_idle_period": "1s", "flush_check_period": "1s"} if ingester is None else ingester),
             },
-            "compactor": {"ring": ring},
+            "compactor": {"ring": {**ring, "wait_stability_min_duration": "0s"}},
             "metrics_generator": {"ring": ring},
             "querier": {"frontend_worker": {"frontend_address": f"127.0.0.1:{grpc}"}},
             "memberlist": {"bind_addr": ["127.0.0.1"], "bind_port": free_port()},
