@@ -1,6 +1,6 @@
 .PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits lab-build lab-up lab-down clean
 LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
-CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
+CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests/lab KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
 FULL = set -a && . $(CURDIR)/.lab/full/minio.env && export KUBECONFIG=$(CURDIR)/.lab/full/kubeconfig PATH=$(CURDIR)/.venv/bin:$$PATH &&
 
 setup: ; @tests/tools/setup.sh
