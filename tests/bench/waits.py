@@ -3,7 +3,8 @@
 """How soon a wait returns after its condition has become true: our modules, what people write without them, and kubectl.
 
 Needs KUBECONFIG of the lab's profile control-plane (no controllers: what they would write is written here, by a second
-client). Takes about four minutes and ends with 1 when the median reaction of one of our modules is above the limit.
+client). Takes about four minutes and ends with 1 when the median reaction of one of our modules takes
+more than 0.1 s and its own start-up.
 
 - The clock starts just before the status is written that makes the condition true. A CRD is established by the API server
   itself: there it starts when a bare watch tells that it is.
@@ -315,13 +316,14 @@ def main() -> int:
     for condition in conditions:
         module = next(iter(condition.our_task(0))).removeprefix(OURS)
         rows = zip((module, f"k8s_info, until, delay {DELAY}", "kubectl wait"), measured[condition.title], strict=True)
-        mine = measured[condition.title][0].reaction
+        mine = measured[condition.title][0]
         for name, row in rows:
-            print(f"{condition.title:24}{name:26}{row.start:9.3f}{row.reaction:10.3f}{row.worst:8.3f}{row.reaction / mine:8.1f}x")
-        if mine > LIMIT:
-            late.append(f"{module} ({mine:.3f} s)")
+            print(f"{condition.title:24}{name:26}{row.start:9.3f}{row.reaction:10.3f}{row.worst:8.3f}{row.reaction / mine.reaction:8.1f}x")
+        if mine.reaction > LIMIT + mine.start:
+            late.append(f"{module} ({mine.reaction:.3f} s)")
     print(
-        f"\nafter {time.monotonic() - began:.0f} s: " + (f"above the limit of {LIMIT} s: {', '.join(late)}" if late else f"ours are within {LIMIT} s")
+        f"\nafter {time.monotonic() - began:.0f} s: "
+        + (f"above {LIMIT} s and the start-up: {', '.join(late)}" if late else f"ours are within {LIMIT} s and their start-up")
     )
     return bool(late)
 
