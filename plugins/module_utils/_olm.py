@@ -82,12 +82,10 @@ class Target(t.Protocol):
     @property
     def target(self) -> str:
         """The name in messages and results."""
-        ...
 
     @property
     def starting_csv(self) -> str:
         """The ClusterServiceVersion wanted, when it matters."""
-        ...
 
 
 @dataclass(frozen=True)
