@@ -46,6 +46,7 @@ class OLM:
     def folder(self) -> Path:
         """Where everything is; the name follows from all that goes into it."""
         digest = hashlib.sha256(Path(__file__).read_bytes())
+        digest.update(repr([image.reference for image in IMAGES]).encode())  # OLM's manifests name some of them
         for name in ("olm", "opm", "helm", *OPERATORS):
             digest.update(self._builder.entry(self._programs[name]).name.encode())
         return self._builder.cache / f"catalog-{digest.hexdigest()[:16]}"
@@ -63,13 +64,20 @@ class OLM:
             rendered = json.loads(self._run("opm", "render", str(work / "bundles" / name)))
             catalog = work / "catalog" / name / "catalog.json"
             catalog.parent.mkdir(parents=True)
-            catalog.write_text("\n".join(json.dumps(entry) for entry in (*package(bundle), {**rendered, "image": bundle_image(bundle)})))
+            catalog.write_text(
+                "\n".join(json.dumps(entry) for entry in (*package(bundle), {**rendered, "image": bundle_image(self._programs[name])}))
+            )
         self._run("opm", "validate", str(work / "catalog"))
         (work / "olm.yaml").write_text(self._chart())
-        work.rename(self.folder)
+        try:
+            work.rename(self.folder)
+        except OSError:
+            shutil.rmtree(work)
+            if not self.folder.exists():
+                raise  # else another checkout has made the same meanwhile
 
     def images(self) -> tuple[Image, ...]:
-        """Images of the catalog and of the bundles."""
+        """Images of the catalog and of the bundles; named without reading a bundle, which takes a second."""
         serve = ("/bin/opm", "serve", "/configs", "--cache-dir=/tmp/cache", "--cache-enforce-integrity=false")
         return (
             Image(
@@ -79,11 +87,11 @@ class OLM:
             ),
             *(
                 Image(
-                    bundle_image(bundle),
-                    files={f"/{part}": self.folder / "bundles" / bundle["package"] / part for part in ("manifests", "metadata")},
-                    labels=annotations_of(bundle["package"]),
+                    bundle_image(self._programs[name]),
+                    files={f"/{part}": self.folder / "bundles" / name / part for part in ("manifests", "metadata")},
+                    labels=annotations_of(name),
                 )
-                for bundle in self._bundles()
+                for name in OPERATORS
             ),
         )
 
@@ -206,8 +214,8 @@ def annotations_of(name: str) -> dict[str, str]:
     }
 
 
-def bundle_image(bundle: Object) -> str:
-    return f"{REGISTRY}/{bundle['package']}-bundle:v{bundle['csv']['spec']['version']}"
+def bundle_image(operator: Program) -> str:
+    return f"{REGISTRY}/{operator.name}-bundle:{operator.version}"
 
 
 def package(bundle: Object) -> list[Object]:

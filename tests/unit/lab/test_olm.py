@@ -4,8 +4,23 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
+import pytest
 import yaml
-from lab.olm import annotations_of, buildable, bundle_image, grafana_bundle, package, write_bundle
+from lab.build import Builder
+from lab.images import IMAGES
+from lab.olm import OLM, OPERATORS, annotations_of, buildable, grafana_bundle, package, write_bundle
+from lab.programs import load
+
+
+@pytest.fixture
+def olm(tmp_path):
+    """OLM of a cache that holds nothing."""
+    builder = Builder(tmp_path / "cache", lambda line: None)
+    builder.go_version = "go1.26.8"
+    return OLM(builder, load())
 
 
 def csv(*containers):
@@ -40,7 +55,6 @@ def test_a_bundle_on_disk(tmp_path):
     write_bundle(tmp_path, bundle)
     assert sorted(path.name for path in (tmp_path / "manifests").iterdir()) == ["clusterserviceversion-a.v1.0.0.yaml", "service-s.yaml"]
     assert yaml.safe_load((tmp_path / "metadata" / "annotations.yaml").read_text()) == {"annotations": annotations_of("a")}
-    assert bundle_image(bundle).endswith("/a-bundle:v1.0.0")
 
 
 def test_the_grafana_operators_bundle(tmp_path):
@@ -66,3 +80,31 @@ def test_the_grafana_operators_bundle(tmp_path):
     assert pod["containers"] == [{"image": "ghcr.io/grafana/grafana-operator:v5.18.0", "args": ["--leader-elect"], "imagePullPolicy": "IfNotPresent"}]
     assert pod["serviceAccountName"] == install["clusterPermissions"][0]["serviceAccountName"] == install["permissions"][0]["serviceAccountName"]
     assert install["clusterPermissions"][0]["rules"] == [{"verbs": ["get"]}]
+
+
+def test_images_are_named_without_reading_bundles(olm):
+    assert [image.reference.rpartition("/")[2] for image in olm.images()] == [
+        "catalog:latest",
+        *(f"{name}-bundle:{load()[name].version}" for name in OPERATORS),
+    ]
+
+
+def test_made_anew_when_an_image_is_named_differently(olm, monkeypatch):
+    before = olm.folder
+    monkeypatch.setattr("lab.olm.IMAGES", tuple(replace(image, reference=f"{image.reference}-1") for image in IMAGES))
+    assert OLM(olm._builder, load()).folder != before
+
+
+def test_another_checkout_may_make_the_same_meanwhile(olm, monkeypatch):
+    def other_is_first(self):
+        (self._builder.cache / f"catalog-{os.getpid()}.part").mkdir(parents=True)
+        self.folder.mkdir()
+        (self.folder / "olm.yaml").write_text("of the other")
+        return ""
+
+    monkeypatch.setattr(OLM, "_bundles", lambda _self: iter(()))
+    monkeypatch.setattr(OLM, "_run", lambda *_: "")
+    monkeypatch.setattr(OLM, "_chart", other_is_first)
+    olm.build()
+    assert (olm.folder / "olm.yaml").read_text() == "of the other"
+    assert [path.name for path in olm._builder.cache.iterdir()] == [olm.folder.name]
