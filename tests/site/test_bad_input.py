@@ -39,10 +39,20 @@ ROWS = {
         {},
         "Role tempo_storage has no variable tempo_storage_bukcet: did you mean tempo_storage_bucket?",
     ),
+    "mistyped variable, one role only": (
+        ("--tags=tempo_storage", *variables(tempo_storage_bukcet="a")),
+        {},
+        "Role tempo_storage has no variable tempo_storage_bukcet: did you mean tempo_storage_bucket?",
+    ),
     "mistyped key": (variables(operators_list=[{**OPERATOR, "chanel": "stable"}]), {}, "chanel"),
     "bucket name": (variables(tempo_storage_bucket="Tempo_Bucket"), {}, "Tempo_Bucket.*lower-case"),
     "retention": (variables(tempo_storage_retention="2 days"), {}, "tempo_storage_retention: '2 days' is no duration. Give hours"),
     "no limit": (variables(otel_collector_resources={}), {}, "otel_collector_resources has no limits.memory. Give one"),
+    "no pod": (
+        ("--tags=otel_collector", *variables(otel_collector_replicas=0)),
+        {},
+        "otel_collector_replicas: 0 pods take no traces. Give 1 or more.",
+    ),
     "no KUBECONFIG": ((), {"KUBECONFIG": None}, "KUBECONFIG is not set, .* Set KUBECONFIG or"),
     "crd that never comes": (
         (
