@@ -86,6 +86,10 @@ def objects(api):
 
     def objects() -> dict[str, str]:
         client, found = kubernetes.dynamic.DynamicClient(api), {}
+        # What another test has removed may still be on its way out.
+        leaving = {
+            item.metadata.name for item in client.resources.get(api_version="v1", kind="Namespace").get().items if item.metadata.deletionTimestamp
+        }
         for api_version, kind in TOUCHED:
             try:
                 items = client.resources.get(api_version=api_version, kind=kind).get().items
@@ -93,6 +97,8 @@ def objects(api):
                 continue
             for item in items:
                 meta = item.metadata
+                if leaving & {meta.name, meta.namespace}:
+                    continue
                 # Controllers write status all the time; the generation is that of what people want. Kinds without status have none.
                 found[f"{kind} {meta.namespace}/{meta.name} {meta.uid}"] = str(meta.generation or meta.resourceVersion)
         return found
