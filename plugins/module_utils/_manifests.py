@@ -90,12 +90,12 @@ def parse(entries: Sequence[t.Any], secret_data: Mapping[str, Mapping[str, t.Any
         if (manifest.group, manifest.target) in seen:
             raise ModelMonitoringError(f"manifests: {manifest.target} is there twice: remove one of the two.")
         seen.add((manifest.group, manifest.target))
-    secrets = {manifest.name: manifest for manifest in manifests if _is_secret(manifest.body)}
-    unknown = sorted(set(secret_data or {}) - set(secrets))
+    secrets = [manifest for manifest in manifests if _is_secret(manifest.body)]
+    unknown = sorted(set(secret_data or {}) - {manifest.name for manifest in secrets})
     if unknown:
         raise ModelMonitoringError(f"secret_data: manifests have no Secret {', '.join(unknown)}: correct the name, or add the Secret.")
-    for name, manifest in secrets.items():
-        data = {**(manifest.body.pop("stringData", None) or {}), **((secret_data or {}).get(name) or {})}
+    for manifest in secrets:
+        data = {**(manifest.body.pop("stringData", None) or {}), **((secret_data or {}).get(manifest.name) or {})}
         if data:
             encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in data.items()}
             manifest.body["data"] = {**(manifest.body.get("data") or {}), **encoded}
@@ -338,7 +338,6 @@ def _text(item: Object | None, other: Object | None) -> str:
     if _is_secret(item):
         before = (other or {}).get("data") or {}
         shown["data"] = {key: HIDDEN_CHANGED if before.get(key, value) != value else HIDDEN for key, value in (item.get("data") or {}).items()}
-        shown.pop("stringData", None)
     return yaml.safe_dump(shown, default_flow_style=False)
 
 

@@ -35,9 +35,7 @@ options:
     default: 300
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
-requirements:
-  - python >= 3.10
-  - kubernetes >= 28.1.0
+  - private_ai.model_monitoring.kubernetes_client
 attributes:
   check_mode:
     description: Tells what a real run would wait for and changes nothing.

@@ -66,9 +66,8 @@ options:
     default: 60
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - private_ai.model_monitoring.kubernetes_client
 requirements:
-  - python >= 3.10
-  - kubernetes >= 28.1.0
   - PyYAML
 attributes:
   check_mode:

@@ -27,8 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._kube import Kube, connect
-from lab.build import Builder
-from lab.control_plane import binaries
+from lab.build import Builder, binaries
 from lab.programs import load
 
 RUNS, STARTS = 20, 10

@@ -8,7 +8,7 @@ import argparse
 import sys
 
 from lab import host
-from lab.build import Builder, BuildError
+from lab.build import Builder, BuildError, binaries
 from lab.cluster import Cluster
 from lab.control_plane import ControlPlane, LabError
 from lab.programs import ROOT, load
@@ -54,10 +54,7 @@ def main() -> int:
         elif arguments.command == "prepare":
             host.prepare(say)
         elif arguments.command == "path":
-            owners = [program for program in programs.values() if arguments.binary in program.packages]
-            if not owners:
-                raise BuildError(f"no program has a binary {arguments.binary}")
-            print(builder.binary(owners[0], arguments.binary))
+            print(binaries(programs, builder)(arguments.binary))
         elif arguments.command == "up":
             say(f"lab: {profiles[arguments.profile or 'full'].up()}")
         else:

@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -164,6 +164,18 @@ class Builder:
             last = "\n".join((done.stderr or done.stdout).splitlines()[-LAST_LINES:])
             raise BuildError(f"{what} failed: {' '.join(command)} (in {folder}) ended with {done.returncode}:\n{last}")
         return done.stdout
+
+
+def binaries(programs: Mapping[str, Program], builder: Builder) -> Callable[[str], str]:
+    """A function that gives the path of a built binary by its name; it raises BuildError for one that is not there."""
+    owners = {name: program for program in programs.values() for name in program.packages}
+
+    def binary(name: str) -> str:
+        if name not in owners:
+            raise BuildError(f"no program has a binary {name}")
+        return str(builder.binary(owners[name], name))
+
+    return binary
 
 
 def _remove(path: Path) -> None:

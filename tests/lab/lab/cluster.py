@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import host
-from lab.build import Builder
-from lab.control_plane import SERVICES, LabError, api_server_flags, binaries, certificates, etcd_flags, run, until_ready
+from lab.build import Builder, binaries
+from lab.control_plane import SERVICES, LabError, api_server_flags, certificates, etcd_flags, run, until_ready
 from lab.images import IMAGES, PAUSE, Images
 from lab.namespace import Namespace
 from lab.olm import CATALOG, OLM
@@ -109,7 +109,7 @@ class Cluster:
     def _done(self, what: str) -> None:
         self._say(f"lab: {what}, {time.monotonic() - self._started:.1f} s")
 
-    def _kubectl(self, *words: str, given: str | None = None) -> None:
+    def _kubectl(self, *words: str, given: str = "") -> None:
         try:
             run([self._binary("kubectl"), f"--kubeconfig={self.state}/super-admin.conf", *words], given=given)
         except LabError as error:
@@ -217,7 +217,6 @@ class Cluster:
             "cgroupRoot": f"/{self._namespace.name}",
             "failCgroupV1": False,
             "enforceNodeAllocatable": [],
-            "localStorageCapacityIsolation": True,
             "clusterDNS": [DNS],
             "clusterDomain": "cluster.local",
             "resolvConf": "",  # pods know the cluster's names only

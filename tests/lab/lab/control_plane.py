@@ -11,10 +11,10 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-from lab.build import Builder
+from lab.build import Builder, binaries
 from lab.process import Process
 from lab.programs import Program
 
@@ -80,12 +80,6 @@ class ControlPlane:
     def _custom_resource_definitions(self) -> None:
         folder = self._builder.entry(self._programs["olm"]) / "files" / "deploy" / "chart" / "crds"
         run([self._binary("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", str(folder)])
-
-
-def binaries(programs: dict[str, Program], builder: Builder) -> Callable[[str], str]:
-    """A function that gives the path of a built binary by its name."""
-    owners = {name: program for program in programs.values() for name in program.packages}
-    return lambda name: str(builder.binary(owners[name], name))
 
 
 def until_ready(api_server: str, ca: Path, processes: Iterable[Process]) -> None:
@@ -169,8 +163,9 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def run(command: list[str], check: bool = True, given: str | None = None) -> None:
-    """Runs a command to its end, with `given` as its input; LabError with what it printed when it fails, unless `check` is off."""
-    done = subprocess.run(command, input=given or "", capture_output=True, text=True, check=False)
+def run(command: list[str], check: bool = True, given: str = "") -> str:
+    """What a command prints, with `given` as its input; LabError with what it said when it fails, unless `check` is off."""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise LabError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr or done.stdout).strip()}")
+    return done.stdout

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
-from lab.build import Builder
+from lab.build import Builder, binaries
 from lab.programs import Program
 
 MANIFEST, CONFIG, LAYER = (f"application/vnd.oci.image.{kind}" for kind in ("manifest.v1+json", "config.v1+json", "layer.v1.tar+gzip"))
@@ -32,6 +32,9 @@ ACCOUNTS = {
     "etc/group": f"root:x:0:\nnonroot:x:{USER}:\n",
 }
 PAUSE = "registry.k8s.io/pause:3.10"
+OLM = "quay.io/operator-framework/olm:v0.38.0"
+OPM = "quay.io/operator-framework/opm:v1.56.0"
+GRAFANA_OPERATOR = "ghcr.io/grafana/grafana-operator:v5.18.0"
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,18 @@ IMAGES = (
     of_program("registry.k8s.io/coredns/coredns:v1.15.0", "coredns"),
     of_program("quay.io/minio/minio:RELEASE.2026-02-12T20-18-48Z", "minio"),
     Image(
-        "quay.io/operator-framework/olm:v0.38.0",
+        OLM,
         # OLM's unpack job copies cpb out of this image with cp.
         files={f"/bin/{name}": name for name in ("olm", "catalog", "package-server", "copy-content", "cpb")} | {"/bin/cp": Path("/bin/busybox")},
     ),
-    of_program("quay.io/operator-framework/opm:v1.56.0", "opm", path="/bin/opm"),
+    of_program(OPM, "opm", path="/bin/opm"),
     of_program("ghcr.io/grafana/tempo-operator/tempo-operator:v0.21.0", "tempo-operator", path="/manager"),
     # The operator wants 2.10.5, which is not to be had as a Go module; 2.9.0 takes the configuration that it writes.
     of_program("docker.io/grafana/tempo:2.10.5", "tempo"),
     of_program("docker.io/grafana/tempo-query:2.10.5", "tempo-query"),
     of_program("ghcr.io/open-telemetry/opentelemetry-operator/opentelemetry-operator:0.140.0", "opentelemetry-operator", path="/manager"),
     of_program("ghcr.io/open-telemetry/opentelemetry-collector-releases/opentelemetry-collector:0.158.0", "otelcol"),
-    of_program("ghcr.io/grafana/grafana-operator:v5.18.0", "grafana-operator", path="/manager"),
+    of_program(GRAFANA_OPERATOR, "grafana-operator", path="/manager"),
 )
 
 
@@ -77,7 +80,7 @@ class Images:
     def __init__(self, builder: Builder, programs: dict[str, Program]) -> None:
         self.blobs = builder.cache / "images"
         self._builder = builder
-        self._owners = {name: program for program in programs.values() for name in program.packages}
+        self._binary = binaries(programs, builder)
 
     def build(self, images: Iterable[Image]) -> None:
         """Writes the images that the cache does not hold yet."""
@@ -101,7 +104,7 @@ class Images:
             urllib.request.urlopen(request, timeout=30).close()
 
     def _source(self, source: str | Path | bytes) -> Path | bytes:
-        return self._builder.binary(self._owners[source], source) if isinstance(source, str) else source
+        return Path(self._binary(source)) if isinstance(source, str) else source
 
     def _manifest(self, image: Image) -> Path:
         """Where the image's manifest is; the name follows from all that goes into the image."""

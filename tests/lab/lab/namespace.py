@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -38,7 +37,7 @@ class Namespace:
         for path in HIDDEN:
             if self._state.is_relative_to(path):
                 raise LabError(f"{self._state} is below {path}, which the lab's node has for itself. Cure: move the checkout")
-        if (Path("/run/netns") / self.name).exists() or self._has_link():
+        if any((folder / self.name).exists() for folder in (Path("/run/netns"), Path("/sys/class/net"))):
             raise LabError(f"network {self.name} is there already and not of this lab. Cure: stop the other one, or move this checkout")
         self._mark.touch()
         run(["ip", "netns", "add", self.name])
@@ -87,10 +86,7 @@ class Namespace:
         self._mark.unlink()
 
     def _pids(self) -> list[str]:
-        return subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False).stdout.split()
-
-    def _has_link(self) -> bool:
-        return subprocess.run(["ip", "link", "show", self.name], capture_output=True, check=False).returncode == 0
+        return run(["ip", "netns", "pids", self.name], check=False).split()
 
     @staticmethod
     def _controllers() -> list[Path]:

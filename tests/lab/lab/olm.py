@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import Any
 
 import yaml
 
-from lab.build import Builder
-from lab.control_plane import LabError
+from lab import images
+from lab.build import Builder, binaries
+from lab.control_plane import run
 from lab.images import IMAGES, Image
 from lab.programs import Program
 
@@ -41,6 +41,7 @@ class OLM:
     def __init__(self, builder: Builder, programs: dict[str, Program]) -> None:
         self._builder = builder
         self._programs = programs
+        self._binary = binaries(programs, builder)
 
     @cached_property
     def folder(self) -> Path:
@@ -61,13 +62,13 @@ class OLM:
         for bundle in self._bundles():
             name = bundle["package"]
             write_bundle(work / "bundles" / name, bundle)
-            rendered = json.loads(self._run("opm", "render", str(work / "bundles" / name)))
+            rendered = json.loads(run([self._binary("opm"), "render", str(work / "bundles" / name)]))
             catalog = work / "catalog" / name / "catalog.json"
             catalog.parent.mkdir(parents=True)
             catalog.write_text(
                 "\n".join(json.dumps(entry) for entry in (*package(bundle), {**rendered, "image": bundle_image(self._programs[name])}))
             )
-        self._run("opm", "validate", str(work / "catalog"))
+        run([self._binary("opm"), "validate", str(work / "catalog")])
         (work / "olm.yaml").write_text(self._chart())
         try:
             work.rename(self.folder)
@@ -105,15 +106,14 @@ class OLM:
 
     def _chart(self) -> str:
         chart = self.definitions().parent
-        image = next(image.reference for image in IMAGES if "/olm:" in image.reference)
         values: Object = {
             "namespace": NAMESPACE,
             "catalog_namespace": NAMESPACE,
             "operator_namespace": "operators",
-            **{part: {"image": {"ref": image, "pullPolicy": "IfNotPresent"}, "replicaCount": 1} for part in ("olm", "catalog", "package")},
+            **{part: {"image": {"ref": images.OLM, "pullPolicy": "IfNotPresent"}, "replicaCount": 1} for part in ("olm", "catalog", "package")},
         }
-        values["catalog"]["opmImageArgs"] = "--opmImage=" + next(image.reference for image in IMAGES if "/opm:" in image.reference)
-        text = self._run("helm", "template", "olm", str(chart), "--values=-", given=yaml.safe_dump(values))
+        values["catalog"]["opmImageArgs"] = f"--opmImage={images.OPM}"
+        text = run([self._binary("helm"), "template", "olm", str(chart), "--values=-"], given=yaml.safe_dump(values))
         objects = [item for item in yaml.safe_load_all(text) if item and item["kind"] not in ("CatalogSource", "NetworkPolicy")]
         return yaml.safe_dump_all([*objects, catalog_source()])
 
@@ -127,14 +127,6 @@ class OLM:
                 manifests = [yaml.safe_load(path.read_text()) for path in sorted((files / "bundle/community/manifests").glob("*.yaml"))]
                 (csv,) = (item for item in manifests if item["kind"] == "ClusterServiceVersion")
                 yield {"package": name, "csv": buildable(csv), "others": [item for item in manifests if item is not csv]}
-
-    def _run(self, binary: str, *words: str, given: str = "") -> str:
-        owner = next(program for program in self._programs.values() if binary in program.packages)
-        command = [str(self._builder.binary(owner, binary)), *words]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise LabError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
-        return done.stdout
 
 
 def catalog_source() -> Object:
@@ -169,7 +161,7 @@ def grafana_bundle(config: Path, version: str) -> Object:
     crds = [read(f"crd/bases/{path.name}")[0] for path in sorted((config / "crd/bases").glob("*.yaml"))]
     (deployment,) = (item for item in read("manager/manager.yaml") if item["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]
-    pod["containers"][0] |= {"image": f"ghcr.io/grafana/grafana-operator:{version}", "imagePullPolicy": "IfNotPresent"}
+    pod["containers"][0] |= {"image": images.GRAFANA_OPERATOR, "imagePullPolicy": "IfNotPresent"}
     pod["serviceAccountName"] = account = "grafana-operator-controller-manager"
     csv = {
         "apiVersion": "operators.coreos.com/v1alpha1",

@@ -103,7 +103,8 @@ def test_another_checkout_may_make_the_same_meanwhile(olm, monkeypatch):
         return ""
 
     monkeypatch.setattr(OLM, "_bundles", lambda _self: iter(()))
-    monkeypatch.setattr(OLM, "_run", lambda *_: "")
+    monkeypatch.setattr("lab.olm.run", lambda *_: "")
+    monkeypatch.setattr(olm, "_binary", str)
     monkeypatch.setattr(OLM, "_chart", other_is_first)
     olm.build()
     assert (olm.folder / "olm.yaml").read_text() == "of the other"

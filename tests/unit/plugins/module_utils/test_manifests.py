@@ -131,6 +131,13 @@ def test_secret_data_is_put_in_and_the_clear_text_taken_out():
     assert "stringData" in SECRET, "what was given is left as it is"
 
 
+def test_secrets_of_one_name_in_two_namespaces():
+    other = {**SECRET, "metadata": {"name": "s", "namespace": "other"}}
+    for manifest in parse([SECRET, other], {"s": {"key": "a"}}):
+        assert set(manifest.body["data"]) == {"user", "key"}
+        assert "stringData" not in manifest.body
+
+
 def test_created_then_unchanged_then_changed():
     kube = Kube()
     for expected in (CREATED, UNCHANGED):
