@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import pytest
 from lab.build import Builder
 from lab.cluster import Cluster
 from lab.control_plane import LabError
+from lab.namespace import Namespace, command_of
+from lab.process import start_time
 from lab.programs import ROOT, load
 
 
@@ -99,6 +102,40 @@ def check_mode(cluster: Cluster) -> str:
     )
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["running", "killed"])
+def test_what_is_left_of_a_lab_whose_folder_was_removed(tmp_path, alive):
+    state = tmp_path / "checkout" / ".lab" / "full"
+    lab = Namespace(state)
+
+    def remains() -> set[str]:
+        return {line for found in machine().values() for line in found if lab.name in line}
+
+    state.mkdir(parents=True)
+    lab.create()
+    lab.start({"sleeper": ["sleep", "600"]}, {})
+    deadline = time.monotonic() + 10
+    while not any(command_of(pid)[0] == "sleep" for pid in lab._pids()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first = lab.process.pid()
+    if not alive:
+        lab.process.stop(grace=0)
+    shutil.rmtree(tmp_path / "checkout")
+    assert remains()
+
+    # Another checkout of the same slot takes nothing away from one that runs.
+    other = Namespace(tmp_path / "other" / ".lab" / "full")
+    other.name = lab.name
+    if alive:
+        other.remove()
+        assert start_time(first)
+        assert remains()
+
+    Namespace(state).remove()
+    assert start_time(first) is None
+    assert remains() == set()
 
 
 def test_a_second_lab_that_is_killed_and_stopped(cluster, tmp_path):

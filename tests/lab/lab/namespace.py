@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ class Namespace:
         self.name = f"mmlab{slot}"
         self.host_address, self.address = (f"10.192.{slot >> 6}.{(slot & 63) * 4 + last}" for last in (1, 2))
         self.process = Process(state, "node")
+        self._config = state / "node.json"  # on the command line of the node's first process
         self._mark = state / "namespace"  # there is something to remove
 
     def create(self) -> None:
@@ -37,7 +39,7 @@ class Namespace:
         for path in HIDDEN:
             if self._state.is_relative_to(path):
                 raise LabError(f"{self._state} is below {path}, which the lab's node has for itself. Cure: move the checkout")
-        if any((folder / self.name).exists() for folder in (Path("/run/netns"), Path("/sys/class/net"))):
+        if self._exists():
             raise LabError(f"network {self.name} is there already and not of this lab. Cure: stop the other one, or move this checkout")
         self._mark.touch()
         run(["ip", "netns", "add", self.name])
@@ -61,20 +63,19 @@ class Namespace:
 
     def start(self, commands: dict[str, list[str]], folders: dict[str, str]) -> None:
         """Starts the node's first process, which keeps the commands running. `folders` of the node are kept where the mapping says."""
-        config = self._state / "node.json"
         logs = self._state / "log"
         logs.mkdir(exist_ok=True)
-        config.write_text(json.dumps({"logs": str(logs), "folders": folders, "commands": commands}))
+        self._config.write_text(json.dumps({"logs": str(logs), "folders": folders, "commands": commands}))
         # Not `ip netns exec`: it mounts /sys anew and so hides the cgroups.
         self.process.start([
             "nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "--pid", "--fork", "--kill-child",
-            "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lab.node", str(config),
+            "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lab.node", str(self._config),
         ])  # fmt: skip
 
     def remove(self) -> None:
-        """Ends every process of the node and removes what it had in the kernel."""
+        """Ends every process of the node and removes what it had in the kernel, even if its folder is gone."""
         self.process.stop(grace=0)
-        if not self._mark.exists():
+        if not self._mark.exists() and not self._abandoned():
             return
         deadline = time.monotonic() + 10
         while self._pids() and time.monotonic() < deadline:
@@ -83,7 +84,21 @@ class Namespace:
         run(["ip", "netns", "delete", self.name], check=False)
         for controller in self._controllers():
             _remove_cgroups(controller / self.name)
-        self._mark.unlink()
+        self._mark.unlink(missing_ok=True)
+
+    def _exists(self) -> bool:
+        return any((folder / self.name).exists() for folder in (Path("/run/netns"), Path("/sys/class/net")))
+
+    def _abandoned(self) -> bool:
+        """Whether the network of this name has no process, or the node of this very folder, which is ended then."""
+        if not self._exists():
+            return False
+        pids = self._pids()
+        ours = [int(pid) for pid in pids if str(self._config) in command_of(pid)]
+        for pid in ours:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(ours) or not pids
 
     def _pids(self) -> list[str]:
         return run(["ip", "netns", "pids", self.name], check=False).split()
@@ -93,6 +108,13 @@ class Namespace:
         if (CGROUPS / "cgroup.controllers").exists():
             return [CGROUPS]
         return [path for path in CGROUPS.iterdir() if not path.is_symlink() and (path / "cgroup.procs").exists()]
+
+
+def command_of(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:  # it has ended meanwhile
+        return []
 
 
 def _remove_cgroups(root: Path) -> None:
