@@ -38,7 +38,7 @@ def main() -> int:
         ("down", "stop what up started and remove its data"),
     ):
         command = commands.add_parser(
-            name, help=text, description=f"{text}. Profile control-plane: etcd and API server; full: a node with OLM and MinIO"
+            name, help=text, description=f"{text}. Profile control-plane: etcd and API server; full: a node with OLM, MinIO, KServe and monitoring"
         )
         command.add_argument("profile", nargs="?", choices=profiles, help="both if left out" if name != "up" else "full if left out")
     arguments = parser.parse_args()

@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,17 @@ class Builder:
         if not path.exists():
             raise BuildError(f"{name} is not built yet. Cure: python -m lab build {program.name}")
         return path
+
+    def definitions(self, programs: Iterable[Program]) -> list[Path]:
+        """Files of the programs' CustomResourceDefinitions; BuildError when one has none of that name."""
+        found: list[Path] = []
+        for program in programs:
+            for pattern in program.crds:
+                files = sorted((self.entry(program) / "files").rglob(pattern))
+                if not files:
+                    raise BuildError(f"{program.name}: no kept file is named {pattern}")
+                found += files
+        return found
 
     def build(self, programs: Sequence[Program]) -> None:
         """Builds what is missing, one program after the other; another build on the same cache is waited for."""
@@ -111,6 +122,8 @@ class Builder:
     def _download(self, program: Program, work: Path) -> None:
         """Downloads just the modules that the program's packages need, not the whole module graph."""
         shutil.copytree(work / "std" / "build", work / program.name / "build", copy_function=os.link)
+        if not program.packages:
+            return
         command = ["go", "list", "-mod=readonly", f"-tags={program.tags}", "-deps", "-f", "{{.ImportPath}}", *program.packages.values()]
         self._run(program.name, command, program.source, self._environment(work / program.name))
 

@@ -1,6 +1,6 @@
 # Copyright: private_ai.model_monitoring contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Profile `full`: a single-node Kubernetes with OLM, a catalog of the operators and MinIO."""
+"""Profile `full`: a single-node Kubernetes with what there is before model monitoring: OLM, MinIO, KServe, monitoring."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import host
+from lab import host, kserve
 from lab.build import Builder, binaries
-from lab.control_plane import SERVICES, LabError, api_server_flags, certificates, etcd_flags, run, until_ready
+from lab.control_plane import SERVICES, LabError, api_server_flags, certificates, define, etcd_flags, run, until_ready
 from lab.images import IMAGES, PAUSE, Images
 from lab.namespace import Namespace
 from lab.olm import CATALOG, OLM
@@ -24,6 +25,8 @@ DNS = "10.96.0.10"
 API_PORT, REGISTRY_PORT = 6443, 5000
 VOLUMES = 64
 READY_WITHIN = 180  # seconds
+MANIFESTS = ROOT / "manifests"
+MODELS = MANIFESTS / "models"
 CONTAINERD = """\
 version = 2
 
@@ -76,17 +79,25 @@ class Cluster:
         self._done("API server ready")
         self._images.push(f"{address}:{REGISTRY_PORT}", (*IMAGES, *self._olm.images()))
         self._done("images in the registry")
-        self._objects()
-        self._wait("create", "node/lab")
-        self._wait("condition=Ready", "node/lab")
-        self._done("node ready")
-        for workload in ("kube-system/coredns", "model-storage/minio", "olm/olm-operator", "olm/catalog-operator", "olm/packageserver"):
-            namespace, name = workload.split("/")
-            self._wait("create", f"deployment/{name}", namespace)
-            self._wait("condition=Available", f"deployment/{name}", namespace)
-            self._done(f"{workload} ready")
+        with ThreadPoolExecutor() as pool:
+            applied = pool.submit(self._objects)
+            self._wait("create", "node/lab")
+            self._wait("condition=Ready", "node/lab")
+            self._done("node ready")
+            applied.result()
+        self._done("everything applied")
+        self._wait("condition=Available", "deployment/kserve-controller-manager", "kserve")
+        self._done("kserve ready")
+        kinds = {"deployments": "Available", "alertmanagers,prometheuses": "Available"}
+        if MODELS.is_dir():  # what goes through KServe's webhook
+            self._kubectl("apply", "--server-side", f"--filename={MODELS}")
+            kinds["inferenceservices"] = "Ready"
+        self._wait("create", "deployment/packageserver", "olm")  # by OLM
         self._wait("jsonpath={.status.connectionState.lastObservedState}=READY", f"catalogsource/{CATALOG}", "olm")
         self._done("catalog ready")
+        for kind, condition in kinds.items():
+            self._kubectl("wait", f"--for=condition={condition}", kind, "--all", "--all-namespaces", f"--timeout={READY_WITHIN}s")
+            self._done(f"{kind} ready")
         shutil.copy(self.state / "super-admin.conf", self.state / "kubeconfig.new")
         (self.state / "kubeconfig.new").rename(self.kubeconfig)  # only now: its presence means readiness
         seconds = time.monotonic() - self._started
@@ -123,10 +134,17 @@ class Cluster:
         credentials = {"MINIO_ACCESS_KEY": secrets.token_hex(8), "MINIO_SECRET_KEY": secrets.token_hex(20)}
         self.credentials.touch(mode=0o600)
         self.credentials.write_text("".join(f"{key}={value}\n" for key, value in credentials.items()))
-        self._kubectl("apply", "--server-side", f"--filename={self._olm.definitions()}")
-        self._kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all", f"--timeout={READY_WITHIN}s")
-        self._kubectl("apply", "--server-side", f"--filename={ROOT / 'manifests'}", f"--filename={self._olm.manifests()}")
+        define(self._kubectl, self._builder.definitions(self._programs.values()))
+        files = {name: self._builder.entry(self._programs[name]) / "files" for name in ("kserve", "prometheus-operator")}
+        manifests = [
+            MANIFESTS,
+            self._olm.manifests(),
+            files["kserve"] / "config/rbac/role.yaml",
+            files["prometheus-operator"] / "example/rbac/prometheus-operator/prometheus-operator-cluster-role.yaml",
+        ]
+        self._kubectl("apply", "--server-side", *(f"--filename={path}" for path in manifests))
         items = [
+            *kserve.objects(files["kserve"] / "config"),
             {
                 "apiVersion": "v1",
                 "kind": "Secret",
@@ -223,6 +241,7 @@ class Cluster:
             "failSwapOn": False,
             "registryPullQPS": 0,
             "serializeImagePulls": False,
+            "syncFrequency": "5s",  # how soon pods see a changed Secret: Prometheus its configuration
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {"memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         })  # fmt: skip

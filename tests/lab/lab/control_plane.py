@@ -1,6 +1,6 @@
 # Copyright: private_ai.model_monitoring contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Profile `control-plane`: etcd and the API server on loopback, with OLM's CRDs; for tests of modules."""
+"""Profile `control-plane`: etcd and the API server on loopback, with the CRDs of what the full lab runs; for tests of modules."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lab.build import Builder, binaries
 from lab.process import Process
 from lab.programs import Program
 
-PROGRAMS = ("etcd", "kubernetes", "olm")
+PROGRAMS = ("etcd", "kubernetes")
 SERVICES = "10.96.0.0/16"
 READY_WITHIN = 60  # seconds
 
@@ -41,7 +41,7 @@ class ControlPlane:
 
     def up(self) -> str:
         """Starts what does not run; returns a line that says what there is now."""
-        self._builder.build([self._programs[name] for name in PROGRAMS])
+        self._builder.build([program for program in self._programs.values() if program.name in PROGRAMS or program.crds])
         started = time.monotonic()
         if self.running():
             return f"control-plane is up, KUBECONFIG={self.kubeconfig}"
@@ -63,9 +63,8 @@ class ControlPlane:
         (self.state / "kube-apiserver.json").write_text(json.dumps(command))
         self.api_server.start(command)
         until_ready(f"https://{address}:{api_port}", self.state / "pki" / "ca.crt", (self.etcd, self.api_server))
-        # Only now: its presence means readiness.
-        (self.state / "super-admin.conf").rename(self.kubeconfig)
-        self._custom_resource_definitions()
+        define(self._kubectl, self._builder.definitions(self._programs.values()))
+        (self.state / "super-admin.conf").rename(self.kubeconfig)  # only now: its presence means readiness
         return f"control-plane is up after {time.monotonic() - started:.1f} s, KUBECONFIG={self.kubeconfig}"
 
     def down(self) -> None:
@@ -77,9 +76,8 @@ class ControlPlane:
     def running(self) -> bool:
         return self.kubeconfig.exists() and self.etcd.pid() is not None and self.api_server.pid() is not None
 
-    def _custom_resource_definitions(self) -> None:
-        folder = self._builder.entry(self._programs["olm"]) / "files" / "deploy" / "chart" / "crds"
-        run([self._binary("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", str(folder)])
+    def _kubectl(self, *words: str) -> None:
+        run([self._binary("kubectl"), f"--kubeconfig={self.state / 'super-admin.conf'}", *words])
 
 
 def until_ready(api_server: str, ca: Path, processes: Iterable[Process]) -> None:
@@ -149,6 +147,12 @@ def api_server_flags(state: Path, address: str, api_port: int, etcd_port: int) -
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC",
     ]  # fmt: skip
+
+
+def define(kubectl: Callable[..., None], files: Iterable[Path]) -> None:
+    """Applies files of CustomResourceDefinitions and waits until all of them are served."""
+    kubectl("apply", "--server-side", "--validate=false", *(f"--filename={file}" for file in files))
+    kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all", f"--timeout={READY_WITHIN}s")
 
 
 def free_ports(count: int) -> list[int]:

@@ -71,6 +71,15 @@ IMAGES = (
     of_program("ghcr.io/open-telemetry/opentelemetry-operator/opentelemetry-operator:0.140.0", "opentelemetry-operator", path="/manager"),
     of_program("ghcr.io/open-telemetry/opentelemetry-collector-releases/opentelemetry-collector:0.158.0", "otelcol"),
     of_program(GRAFANA_OPERATOR, "grafana-operator", path="/manager"),
+    of_program("quay.io/prometheus-operator/prometheus-operator:v0.85.0", "prometheus-operator", path="/bin/operator"),
+    of_program(
+        "quay.io/prometheus-operator/prometheus-config-reloader:v0.85.0", "prometheus-config-reloader", path="/bin/prometheus-config-reloader"
+    ),
+    of_program("quay.io/prometheus/prometheus:v3.10.0", "prometheus", path="/bin/prometheus"),
+    of_program("quay.io/prometheus/alertmanager:v0.28.1", "alertmanager", path="/bin/alertmanager"),
+    of_program("quay.io/prometheus/pushgateway:v1.11.1", "pushgateway", path="/bin/pushgateway"),
+    of_program("docker.io/kserve/kserve-controller:v0.15.2", "kserve-controller", path="/manager"),
+    of_program("ghcr.io/llm-d/llm-d-inference-sim:v0.10.2", "llm-d-inference-sim", path="/app/llm-d-inference-sim"),
 )
 
 

@@ -96,16 +96,12 @@ class OLM:
             ),
         )
 
-    def definitions(self) -> Path:
-        """Folder of the CustomResourceDefinitions; they are applied first."""
-        return self._builder.entry(self._programs["olm"]) / "files" / "deploy" / "chart" / "crds"
-
     def manifests(self) -> Path:
-        """File of all else."""
+        """File of everything but its CustomResourceDefinitions."""
         return self.folder / "olm.yaml"
 
     def _chart(self) -> str:
-        chart = self.definitions().parent
+        chart = self._builder.entry(self._programs["olm"]) / "files/deploy/chart"
         values: Object = {
             "namespace": NAMESPACE,
             "catalog_namespace": NAMESPACE,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,11 +18,12 @@ class Program:
 
     name: str
     version: str
-    packages: dict[str, str]  # name of the binary -> Go package path
+    packages: dict[str, str] = field(default_factory=dict)  # name of the binary -> Go package path
     module: str = ""  # empty: the sources are in `source` itself
     tags: str = ""
     ldflags: str = ""
     keep: tuple[str, ...] = ()  # globs of the module's files that the lab needs
+    crds: tuple[str, ...] = field(default=(), repr=False)  # globs of kept files; not part of the key
 
     @property
     def source(self) -> Path:
@@ -39,4 +40,4 @@ class Program:
 def load(path: Path = ROOT / "programs.toml") -> dict[str, Program]:
     """All programs by name, in the order in which they are built."""
     tables = tomllib.loads(path.read_text())
-    return {name: Program(name=name, **{**table, "keep": tuple(table.get("keep", ()))}) for name, table in tables.items()}
+    return {name: Program(name=name, **{**table, **{key: tuple(table.get(key, ())) for key in ("keep", "crds")}}) for name, table in tables.items()}

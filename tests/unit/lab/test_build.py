@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from lab import programs
@@ -74,6 +76,41 @@ def test_a_binary_that_is_not_built_names_the_cure(hello, tmp_path):
     program, _source = hello
     with pytest.raises(BuildError, match="hello is not built yet. Cure: python -m lab build hello"):
         Builder(tmp_path, lambda line: None).binary(program, "hello")
+
+
+@pytest.fixture()
+def files_only(tmp_path, monkeypatch):
+    """A program without packages, of a module that a folder serves."""
+    proxy = tmp_path / "proxy" / "example.com" / "crds" / "@v"
+    proxy.mkdir(parents=True)
+    (proxy / "v1.0.0.info").write_text('{"Version": "v1.0.0"}')
+    (proxy / "v1.0.0.mod").write_text("module example.com/crds\n")
+    with zipfile.ZipFile(proxy / "v1.0.0.zip", "w") as archive:
+        for name in ("go.mod", "config/crd/a.yaml", "config/crd/b.yaml", "config/other.yaml"):
+            archive.writestr(f"example.com/crds@v1.0.0/{name}", "module example.com/crds\n" if name == "go.mod" else name)
+    monkeypatch.setenv("GOPROXY", f"file://{tmp_path / 'proxy'}")
+    monkeypatch.setenv("GOSUMDB", "off")
+    source = tmp_path / "lab" / "programs" / "crds"
+    source.mkdir(parents=True)
+    (source / "go.mod").write_text("module lab/crds\n\ngo 1.24\n\nrequire example.com/crds v1.0.0\n")
+    monkeypatch.setattr(programs, "ROOT", tmp_path / "lab")
+    return Program(name="crds", version="v1.0.0", module="example.com/crds", keep=("config/crd/*.yaml",), crds=("a.yaml",))
+
+
+def test_a_program_of_files_only(files_only, tmp_path):
+    builder = Builder(tmp_path / "cache", lambda line: None)
+    builder.build([files_only])
+    files = builder.entry(files_only) / "files"
+    assert sorted(str(path.relative_to(files)) for path in files.rglob("*.yaml")) == ["config/crd/a.yaml", "config/crd/b.yaml"]
+    (definition,) = builder.definitions([files_only])
+    assert definition.read_text() == "config/crd/a.yaml"
+    with pytest.raises(BuildError, match=r"^crds: no kept file is named other\*$"):
+        builder.definitions([replace(files_only, crds=("other*",))])
+
+
+def test_files_that_the_module_does_not_have(files_only, tmp_path):
+    with pytest.raises(BuildError, match="crds: module example.com/crds@v1.0.0 has no file nowhere/"):
+        Builder(tmp_path / "cache", lambda line: None).build([replace(files_only, keep=("nowhere/*",))])
 
 
 def test_without_go_the_message_says_what_to_install(hello, tmp_path, monkeypatch):
