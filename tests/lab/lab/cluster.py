@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +26,8 @@ API_PORT, REGISTRY_PORT = 6443, 5000
 VOLUMES = 64
 READY_WITHIN = 180  # seconds
 MANIFESTS = ROOT / "manifests"
-MODELS = MANIFESTS / "models"
+PLATFORM = MANIFESTS / "platform"  # has kinds of custom resources
+MODELS = MANIFESTS / "models"  # goes through KServe's webhook
 CONTAINERD = """\
 version = 2
 
@@ -89,8 +90,8 @@ class Cluster:
         self._wait("condition=Available", "deployment/kserve-controller-manager", "kserve")
         self._done("kserve ready")
         kinds = {"deployments": "Available", "alertmanagers,prometheuses": "Available"}
-        if MODELS.is_dir():  # what goes through KServe's webhook
-            self._kubectl("apply", "--server-side", f"--filename={MODELS}")
+        if MODELS.is_dir():
+            self._apply([MODELS])
             kinds["inferenceservices"] = "Ready"
         self._wait("create", "deployment/packageserver", "olm")  # by OLM
         self._wait("jsonpath={.status.connectionState.lastObservedState}=READY", f"catalogsource/{CATALOG}", "olm")
@@ -130,30 +131,30 @@ class Cluster:
         self._kubectl("wait", f"--for={condition}", what, f"--namespace={namespace}", f"--timeout={READY_WITHIN}s")
 
     def _objects(self) -> None:
-        """Applies everything that the lab runs."""
+        """Applies everything that the lab runs but models: first what starts slowly and needs few definitions."""
         credentials = {"MINIO_ACCESS_KEY": secrets.token_hex(8), "MINIO_SECRET_KEY": secrets.token_hex(20)}
         self.credentials.touch(mode=0o600)
         self.credentials.write_text("".join(f"{key}={value}\n" for key, value in credentials.items()))
-        define(self._kubectl, self._builder.definitions(self._programs.values()))
-        files = {name: self._builder.entry(self._programs[name]) / "files" for name in ("kserve", "prometheus-operator")}
-        manifests = [
-            MANIFESTS,
-            self._olm.manifests(),
-            files["kserve"] / "config/rbac/role.yaml",
-            files["prometheus-operator"] / "example/rbac/prometheus-operator/prometheus-operator-cluster-role.yaml",
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "minio", "namespace": "model-storage"},
+            "stringData": {"MINIO_ROOT_USER": credentials["MINIO_ACCESS_KEY"], "MINIO_ROOT_PASSWORD": credentials["MINIO_SECRET_KEY"]},
+        }
+        olm = self._programs["olm"]
+        define(self._kubectl, self._builder.definitions([olm]))
+        self._apply([MANIFESTS, self._olm.manifests()], [secret, *(self._volume(number) for number in range(VOLUMES))])
+        define(self._kubectl, self._builder.definitions(program for program in self._programs.values() if program is not olm))
+        kept = {name: self._builder.entry(self._programs[name]) / "files" for name in ("kserve", "prometheus-operator")}
+        roles = [
+            kept["kserve"] / "config/rbac/role.yaml",
+            kept["prometheus-operator"] / "example/rbac/prometheus-operator/prometheus-operator-cluster-role.yaml",
         ]
-        self._kubectl("apply", "--server-side", *(f"--filename={path}" for path in manifests))
-        items = [
-            *kserve.objects(files["kserve"] / "config"),
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": "minio", "namespace": "model-storage"},
-                "stringData": {"MINIO_ROOT_USER": credentials["MINIO_ACCESS_KEY"], "MINIO_ROOT_PASSWORD": credentials["MINIO_SECRET_KEY"]},
-            },
-            *(self._volume(number) for number in range(VOLUMES)),
-        ]
-        self._kubectl("create", "--filename=-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+        self._apply([PLATFORM, *roles], kserve.objects(kept["kserve"] / "config"))
+
+    def _apply(self, files: Sequence[Path], objects: Sequence[object] = ()) -> None:
+        items = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self._kubectl("apply", "--server-side", *(f"--filename={path}" for path in files), "--filename=-", given=items)
 
     def _volume(self, number: int) -> dict[str, object]:
         folder = self.state / "volumes" / str(number)
