@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+NOT_BUILT = (".md", "_test.go")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Program:
     def key(self, go_version: str) -> str:
         """Name of the cache entry: follows from everything that goes into the build."""
         digest = hashlib.sha256(repr((self, go_version)).encode())
-        for path in sorted(self.source.iterdir()):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        for path in sorted(self.source.rglob("*")):
+            if path.is_file() and not path.name.endswith(NOT_BUILT):
+                digest.update(path.relative_to(self.source).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
         return f"{self.name}-{self.version}-{digest.hexdigest()[:16]}"
 
 

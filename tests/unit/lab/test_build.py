@@ -50,6 +50,19 @@ def test_builds_once_and_leaves_only_the_result(hello, tmp_path):
     assert builder.entry(program) != before
 
 
+def test_sources_in_folders_count_and_what_is_not_built_does_not(hello):
+    program, source = hello
+    before = program.key("go1.24")
+    (source / "README.md").write_text("How to call it.\n")
+    (source / "main_test.go").write_text("package main\n")
+    assert program.key("go1.24") == before
+    (source / "inner").mkdir()
+    (source / "inner" / "main.go").write_text("package main\n")
+    inner = program.key("go1.24")
+    (source / "inner" / "main.go").write_text("package main\n\nfunc main() {}\n")
+    assert len({before, inner, program.key("go1.24")}) == 3
+
+
 def test_a_failed_build_says_what_failed_and_leaves_nothing(hello, tmp_path):
     program, source = hello
     (source / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
