@@ -80,6 +80,8 @@ IMAGES = (
     of_program("quay.io/prometheus/pushgateway:v1.11.1", "pushgateway", path="/bin/pushgateway"),
     of_program("docker.io/kserve/kserve-controller:v0.15.2", "kserve-controller", path="/manager"),
     of_program("ghcr.io/llm-d/llm-d-inference-sim:v0.10.2", "llm-d-inference-sim", path="/app/llm-d-inference-sim"),
+    of_program("lab.internal/load-generator:v1.47.0", "load-generator"),
+    of_program("lab.internal/gpu-exporter:v1.47.0", "gpu-exporter"),
 )
 
 
