@@ -13,7 +13,7 @@ sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh
 integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) .venv/bin/pytest tests/integration
 site-test: lab-up ; $(FULL) pytest tests/site
-lab-test: lab-build ; PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults/test_lab.py
+lab-test: lab-build ; (cd tests/lab/programs/workload && go vet ./... && go test ./...) && PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults/test_lab.py
 faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections pytest tests/faults
 molecule: lab-up ; $(FULL) for scenario in operators default tempo_storage otel_collector; do molecule test -s $$scenario || exit 1; done
 bench-waits: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) .venv/bin/python tests/bench/waits.py

@@ -76,13 +76,13 @@ func follow(ctx context.Context, fleet gpus, cluster *cluster) {
 	for {
 		for _, gpu := range fleet {
 			pod, load, err := cluster.load(ctx, gpu.namespace, gpu.service)
-			text := ""
+			text := "load of pod " + pod
 			if err != nil {
 				text = err.Error()
 			}
-			if said[gpu.service] != text { // once, not every two seconds
-				said[gpu.service] = text
-				log.Printf("%s/%s: %s", gpu.namespace, gpu.service, text)
+			if name := gpu.namespace + "/" + gpu.service; said[name] != text { // once, not every two seconds
+				said[name] = text
+				log.Printf("%s: %s", name, text)
 			}
 			gpu.observe(pod, load)
 		}
