@@ -89,14 +89,11 @@ class Cluster:
         self._done("everything applied")
         self._wait("condition=Available", "deployment/kserve-controller-manager", "kserve")
         self._done("kserve ready")
-        kinds = {"deployments": "Available", "alertmanagers,prometheuses": "Available"}
-        if MODELS.is_dir():
-            self._apply([MODELS])
-            kinds["inferenceservices"] = "Ready"
+        self._apply([MODELS])
         self._wait("create", "deployment/packageserver", "olm")  # by OLM
         self._wait("jsonpath={.status.connectionState.lastObservedState}=READY", f"catalogsource/{CATALOG}", "olm")
         self._done("catalog ready")
-        for kind, condition in kinds.items():
+        for kind, condition in {"deployments": "Available", "alertmanagers,prometheuses": "Available", "inferenceservices": "Ready"}.items():
             self._kubectl("wait", f"--for=condition={condition}", kind, "--all", "--all-namespaces", f"--timeout={READY_WITHIN}s")
             self._done(f"{kind} ready")
         shutil.copy(self.state / "super-admin.conf", self.state / "kubeconfig.new")
