@@ -47,7 +47,7 @@ def objects(config: Path) -> list[Object]:
         "stringData": {"tls.crt": certificate, "tls.key": key},
     }
     return [
-        config_map(yaml.safe_load((config / "configmap/inferenceservice.yaml").read_text())),
+        config_map(yaml.safe_load((config / "configmap/inferenceservice.yaml").read_text())),  # before the Secret, which the pod waits for
         secret,
         *(with_authority(item, certificate) for item in yaml.safe_load_all(webhooks) if item),
     ]
