@@ -20,7 +20,6 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -71,9 +70,7 @@ func (b *burst) check() error {
 
 // send sends all spans; ctx's end stops it early, which the outcome shows.
 func (b *burst) send(ctx context.Context) (outcome, error) {
-	reconnect := grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}
-	connection, err := grpc.NewClient(b.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 2 * time.Second}))
+	connection, err := grpc.NewClient(target(b.endpoint), grpc.WithTransportCredentials(insecure.NewCredentials()), reconnect)
 	if err != nil {
 		return outcome{}, err
 	}

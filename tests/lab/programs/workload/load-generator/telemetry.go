@@ -19,6 +19,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 	"go.opentelemetry.io/otel/semconv/v1.41.0/genaiconv"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // Version 1.41.0 of the semantic conventions is the last that has those for GenAI; they have a repository of their own since.
@@ -51,12 +53,22 @@ type telemetry struct {
 // server is a pod that serves a model.
 type server struct{ model, pod, namespace string }
 
+// A collector that comes later, or again, is found within seconds: gRPC's own limit is two minutes.
+var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+	MinConnectTimeout: 2 * time.Second,
+})
+
+// target is an endpoint whose name is looked up for every connection; gRPC's own resolver pauses for minutes after a name was unknown.
+func target(endpoint string) string { return "passthrough:///" + endpoint }
+
 func newTelemetry(ctx context.Context, endpoint string) (*telemetry, error) {
-	spans, err := otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(endpoint), otlptracegrpc.WithInsecure())
+	endpoint = target(endpoint)
+	spans, err := otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(endpoint), otlptracegrpc.WithInsecure(), otlptracegrpc.WithDialOption(reconnect))
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpoint(endpoint), otlpmetricgrpc.WithInsecure())
+	metrics, err := otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpoint(endpoint), otlpmetricgrpc.WithInsecure(), otlpmetricgrpc.WithDialOption(reconnect))
 	if err != nil {
 		return nil, err
 	}
