@@ -9,13 +9,14 @@ import hashlib
 import http.server
 import io
 import json
+import re
 import tarfile
 import threading
 
 import pytest
 from lab.build import Builder
 from lab.images import IMAGES, MANIFEST, Image, Images
-from lab.programs import load
+from lab.programs import ROOT, load
 
 
 @pytest.fixture
@@ -113,3 +114,9 @@ def test_every_program_of_an_image_is_one_of_the_labs():
     named = {source for image in IMAGES for source in image.files.values() if isinstance(source, str)}
     assert named <= binaries
     assert len({image.reference for image in IMAGES}) == len(IMAGES)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "manifests").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_image_of_a_manifest_is_one_of_the_labs(path):
+    named = set(re.findall(r"\bimage: (\S+)", path.read_text()))
+    assert named <= {image.reference for image in IMAGES}
