@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits lab-build lab-up lab-down clean
+.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits bench-collector lab-build lab-up lab-down clean
 LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
 CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests/lab KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
 FULL = set -a && . $(CURDIR)/.lab/full/minio.env && export KUBECONFIG=$(CURDIR)/.lab/full/kubeconfig PATH=$(CURDIR)/.venv/bin:$$PATH &&
@@ -17,6 +17,7 @@ lab-test: lab-build ; (cd tests/lab/programs/workload && go vet ./... && go test
 faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections pytest tests/faults
 molecule: lab-up ; $(FULL) for scenario in operators default tempo_storage otel_collector; do molecule test -s $$scenario || exit 1; done
 bench-waits: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) .venv/bin/python tests/bench/waits.py
+bench-collector: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests/support python tests/bench/collector.py
 lab-build: setup ; @$(LAB) prepare && $(LAB) build
 lab-up: lab-build ; @$(LAB) up
 lab-down: setup ; @$(LAB) down

@@ -53,6 +53,22 @@ ROWS = {
         {},
         "otel_collector_replicas: 0 pods take no traces. Give 1 or more.",
     ),
+    "token in the open": (
+        (
+            "--tags=otel_collector",
+            *variables(
+                otel_collector_exporters={"otlphttp/a": {"endpoint": "https://a.example.com", "headers": {"Authorization": "Bearer t0ken"}}},
+                otel_collector_traces_exporters=["otlphttp/a"],
+            ),
+        ),
+        {},
+        "have Authorization in the clear.*Put the value into the Secret",
+    ),
+    "Secret that is not there": (
+        ("--tags=otel_collector", *variables(otel_collector_secret="nope")),
+        {},
+        "Secret private-ai-demo/nope does not exist. Add what",
+    ),
     "no KUBECONFIG": ((), {"KUBECONFIG": None}, "KUBECONFIG is not set, .* Set KUBECONFIG or"),
     "crd that never comes": (
         (
