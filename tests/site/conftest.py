@@ -76,6 +76,14 @@ def play(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def converged(play):
+    """The site has been applied, with all that Ansible can print."""
+    run = play("-vvv")
+    assert run.status == 0, run.output[-3000:]
+    return run
+
+
+@pytest.fixture(scope="session")
 def api():
     return kubernetes.config.new_client_from_config(os.environ["KUBECONFIG"])
 

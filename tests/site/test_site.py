@@ -28,14 +28,6 @@ def credentials():
     return [*values, *(base64.b64encode(value.encode()).decode() for value in values)]
 
 
-@pytest.fixture(scope="session")
-def converged(play):
-    """The site has been applied, with all that Ansible can print."""
-    run = play("-vvv")
-    assert run.status == 0, run.output[-3000:]
-    return run
-
-
 def shown(credentials, text):
     return [credentials.index(value) for value in credentials if value in text]
 

@@ -26,6 +26,7 @@ SITE = os.environ.get("MODEL_MONITORING_NAMESPACE", "private-ai-demo")
 NAMESPACE = "collector-trial"
 TEMPO = "tempo"
 GENERATOR = "lab.internal/load-generator:v1.47.0"
+QUERY = f"tempo-{TEMPO}-query-frontend:3200"
 NAMES = ("role", "plain")
 
 PLAIN = {
@@ -112,22 +113,23 @@ class Trial:
 
     def own_metrics(self, collector: str) -> str:
         """The page of a collector's own metrics."""
-        return self._proxied(NAMESPACE, f"{collector}-collector-monitoring:8888", "/metrics").decode()
+        return self.read(NAMESPACE, f"{collector}-collector-monitoring:8888", "/metrics").decode()
 
     # Senders
 
-    def start(self, collector: str, *flags: str) -> str:
-        """Start sending spans to a collector; returns the run's name, which is in every span as ``lab.run``."""
+    def start(self, collector: str, *flags: str, namespace: str = NAMESPACE, labels: dict[str, str] | None = None) -> str:
+        """Start sending spans to a collector, from a pod with these labels; returns the run's name, which is in every span as ``lab.run``."""
         run = f"{collector}-{secrets.token_hex(4)}"
         container = {
             "name": "sender",
             "image": GENERATOR,
-            "args": ["spans", f"--endpoint={collector}-collector.{NAMESPACE}.svc:4317", f"--run={run}", *flags],
+            "args": ["spans", f"--endpoint={collector}-collector.{namespace}.svc:4317", f"--run={run}", *flags],
             "securityContext": {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
         pod = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
-        spec = {"backoffLimit": 0, "template": {"metadata": {"labels": {"run": run}}, "spec": pod}}
-        self._batch.create_namespaced_job(NAMESPACE, {"metadata": {"name": run}, "spec": spec})
+        template = {"metadata": {"labels": {**(labels or {}), "run": run}}, "spec": pod}
+        spec = {"backoffLimit": 0, "ttlSecondsAfterFinished": 600, "template": template}
+        self._batch.create_namespaced_job(namespace, {"metadata": {"name": run}, "spec": spec})
         return run
 
     def started(self, run: str) -> None:
@@ -137,24 +139,29 @@ class Trial:
     def outcome(self, run: str, seconds: float) -> Outcome:
         """Wait until a sender has ended, and read what it says."""
         until(lambda: self._sender(run).status.phase in ("Succeeded", "Failed"), f"{run} has ended", seconds)
-        lines = self.core.read_namespaced_pod_log(self._sender(run).metadata.name, NAMESPACE, _preload_content=False).data.decode().splitlines()
+        sender = self._sender(run).metadata
+        lines = self.core.read_namespaced_pod_log(sender.name, sender.namespace, _preload_content=False).data.decode().splitlines()
         said = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
         return Outcome(*(said[field] for field in Outcome._fields))
 
     def _sender(self, run: str) -> client.V1Pod | None:
-        return next(iter(self.core.list_namespaced_pod(NAMESPACE, label_selector=f"run={run}").items), None)
+        return next(iter(self.core.list_pod_for_all_namespaces(label_selector=f"run={run}").items), None)
 
     # Tempo
 
     def stored(self, run: str, since: float) -> int:
         """How many of a run's spans Tempo has now, each counted once: its traces by TraceQL, their spans by ``lab.index``."""
-        query = {"q": f'{{ span.lab.run = "{run}" }}', "limit": 1000, "spss": 1, "start": int(since) - 60, "end": int(time.time()) + 60}
         try:
-            traces = json.loads(self._tempo("/api/search", query)).get("traces") or []
-            found = [json.loads(self._tempo(f"/api/traces/{trace['traceID']}")) for trace in traces]
+            found = self.traces(run, since)
         except client.ApiException:  # while it restarts
             return -1
         return len({index for trace in found for index in _indices(trace, run)})
+
+    def traces(self, run: str, since: float) -> list[dict]:
+        """A run's traces."""
+        query = {"q": f'{{ span.lab.run = "{run}" }}', "limit": 1000, "spss": 1, "start": int(since) - 60, "end": int(time.time()) + 60}
+        found = json.loads(self.read(SITE, QUERY, "/api/search", query)).get("traces") or []
+        return [json.loads(self.read(SITE, QUERY, f"/api/traces/{trace['traceID']}")) for trace in found]
 
     def settled(self, run: str, since: float, expected: int, patience: float = 40, most: float = 240) -> int:
         """What is stored when it is all, or when nothing has come for a while."""
@@ -168,10 +175,7 @@ class Trial:
             time.sleep(2)
         return best
 
-    def _tempo(self, path: str, query: dict | None = None) -> bytes:
-        return self._proxied(SITE, f"tempo-{TEMPO}-query-frontend:3200", path, query)
-
-    def _proxied(self, namespace: str, service: str, path: str, query: dict | None = None) -> bytes:
+    def read(self, namespace: str, service: str, path: str, query: dict | None = None) -> bytes:
         """The answer of a Service of the cluster, through the API server."""
         answer, _, _ = self.api.call_api(
             f"/api/v1/namespaces/{namespace}/services/{service}/proxy{path}",
