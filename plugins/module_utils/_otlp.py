@@ -1,8 +1,8 @@
 # Copyright: private_ai.model_monitoring contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Make a trace with the OpenTelemetry SDK and hand it to an OTLP receiver over gRPC or HTTP.
+"""Make a trace or a metric with the OpenTelemetry SDK and hand it to an OTLP receiver over gRPC or HTTP.
 
-The SDK makes the spans, its OTLP packages encode them and bring the gRPC client. Their ``OTLPSpanExporter`` classes are not
+The SDK makes them, its OTLP packages encode them and bring the gRPC client. Their ``OTLP…Exporter`` classes are not
 used: all that they tell is success or failure (the status goes to a log, a partial success is dropped), they retry by rules
 that differ between versions (up to a minute on a dead endpoint), and what we are here for is to say who refused and why.
 """
@@ -24,9 +24,15 @@ try:
     from google.protobuf.message import DecodeError
     from google.rpc.status_pb2 import Status
     from opentelemetry import trace as otel
+    from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.metrics import Observation
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -41,9 +47,25 @@ PROBE_ID = "private_ai.probe.id"
 MODEL = "private-ai-probe"
 """Model name of the probe's spans, so that no panel counts them for a real model."""
 
+PROBE_METRIC = "private_ai_probe_timestamp_seconds"
+"""Name of the probe's metric, the same in OTLP and in Prometheus whatever the collector does to names (units, suffixes, dots)."""
+
 RETRYABLE_GRPC = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED")
 RETRYABLE_HTTP = (429, 502, 503, 504)
 """By the OTLP specification."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A kind of telemetry. ``what``: one piece of it, in words. ``items``: what a collector counts of it. ``kind``: its name in paths and labels."""
+
+    what: str
+    items: str
+    kind: str
+
+
+TRACES = Signal("trace", "spans", "traces")
+METRICS = Signal("metric", "metric_points", "metrics")
 
 
 @dataclass(frozen=True)
@@ -111,6 +133,32 @@ def make_trace(service_name: str, probe_id: str, protocol: str, end_ns: int) -> 
     )
 
 
+def make_metric(service_name: str, protocol: str, value: float, time_ns: int) -> t.Any:
+    """A gauge with one point, as the OTLP message ``ExportMetricsServiceRequest``.
+
+    Its labels are the same in every run, so that probes make one series for each protocol and no more: what is unique is the value.
+
+    :param value: what to find it by.
+    :param time_ns: of the point, nanoseconds since 1970.
+    :raises ModelMonitoringError: ``OTEL_SDK_DISABLED`` is set.
+    """
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], Resource({"service.name": service_name}), shutdown_on_exit=False)
+    provider.get_meter("private_ai.model_monitoring").create_observable_gauge(
+        PROBE_METRIC,
+        callbacks=[lambda _options: [Observation(value, {"protocol": protocol})]],
+        unit="s",
+        description="Time at which a probe of model monitoring sent this, seconds since 1970",
+    )
+    made = reader.get_metrics_data()
+    if made is None:
+        raise ModelMonitoringError("the OpenTelemetry SDK makes no metrics: OTEL_SDK_DISABLED is set in the environment: unset it")
+    request = encode_metrics(made)
+    for point in request.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points:
+        point.time_unix_nano = time_ns
+    return request
+
+
 def grpc_link(target: Target) -> Link[t.Any]:
     """A link to a gRPC server; its connection is a ``grpc.Channel``."""
 
@@ -137,19 +185,20 @@ def grpc_link(target: Target) -> Link[t.Any]:
     return Link(target.url, connect)
 
 
-def export_grpc(channel: t.Any, request: t.Any, timeout: float) -> Reply:
-    """Hand a trace to a receiver over gRPC, in one attempt.
+def export_grpc(channel: t.Any, signal: Signal, request: t.Any, timeout: float) -> Reply:
+    """Hand telemetry to a receiver over gRPC, in one attempt.
 
     :param channel: ``grpc.Channel``.
-    :param request: ``ExportTraceServiceRequest``.
+    :param request: ``ExportTraceServiceRequest`` or ``ExportMetricsServiceRequest``, as the signal says.
     :param timeout: seconds.
     :raises Unreachable: no HTTP/2 connection, or no answer in time.
     """
     deadline = time.monotonic() + timeout
     connected = _connects(channel, min(CONNECT_SECONDS, timeout))
+    stub: t.Any = {TRACES: TraceServiceStub, METRICS: MetricsServiceStub}[signal](channel)
     try:
         # A channel that cannot connect fails at once, and only the call says why.
-        answer = TraceServiceStub(channel).Export(request, timeout=max(0.1, deadline - time.monotonic()))
+        answer = stub.Export(request, timeout=max(0.1, deadline - time.monotonic()))
     except grpc.RpcError as exc:
         code, details = exc.code().name, " ".join((exc.details() or "").split())
         if code == "DEADLINE_EXCEEDED":
@@ -157,28 +206,29 @@ def export_grpc(channel: t.Any, request: t.Any, timeout: float) -> Reply:
         if not connected:
             raise Unreachable(details.rpartition("last error: ")[2]) from exc
         return Reply(False, code, details, code in RETRYABLE_GRPC)
-    return _partial(answer)
+    return _partial(answer.partial_success)
 
 
-def export_http(http: Http, request: t.Any, timeout: float) -> Reply:
-    """Hand a trace to a receiver over HTTP, in one attempt; arguments and errors as ``export_grpc``."""
-    kind = "application/x-protobuf"
-    answer = http.request("POST", "/v1/traces", body=request.SerializeToString(), headers={"Content-Type": kind}, timeout=timeout)
-    protobuf = answer.headers.get("Content-Type", "").startswith(kind)
+def export_http(http: Http, signal: Signal, request: t.Any, timeout: float) -> Reply:
+    """Hand telemetry to a receiver over HTTP, in one attempt; arguments and errors as ``export_grpc``."""
+    media = "application/x-protobuf"
+    answer = http.request("POST", f"/v1/{signal.kind}", body=request.SerializeToString(), headers={"Content-Type": media}, timeout=timeout)
+    protobuf = answer.headers.get("Content-Type", "").startswith(media)
+    response: t.Any = {TRACES: ExportTraceServiceResponse, METRICS: ExportMetricsServiceResponse}[signal]
     try:
         if 200 <= answer.status < 300:
-            return _partial(ExportTraceServiceResponse.FromString(answer.body if protobuf else b""))
+            return _partial(response.FromString(answer.body if protobuf else b"").partial_success)
         text = Status.FromString(answer.body).message if protobuf else answer.text
     except DecodeError:
         text = answer.text
     return Reply(False, str(answer.status), text, answer.status in RETRYABLE_HTTP)
 
 
-def _partial(answer: t.Any) -> Reply:
+def _partial(partial: t.Any) -> Reply:
     """What a receiver that said "success" may still have refused."""
-    partial = answer.partial_success
-    if partial.rejected_spans:
-        return Reply(False, "partial success", f"{partial.rejected_spans} spans rejected: {partial.error_message}")
+    rejected, unit = (partial.rejected_spans, "spans") if hasattr(partial, "rejected_spans") else (partial.rejected_data_points, "data points")
+    if rejected:
+        return Reply(False, "partial success", f"{rejected} {unit} rejected: {partial.error_message}")
     return Reply(True)
 
 

@@ -209,26 +209,21 @@ hop:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _trace_probe
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _probe, _trace_probe
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import VIA_ARG
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._otlp import TRACES
 
 
 def argument_spec() -> dict:
     """Options of the module."""
     return {
         **AUTH_ARG_SPEC,
-        "otlp_grpc_endpoint": {"type": "str"},
-        "otlp_http_endpoint": {"type": "str"},
+        **_probe.COLLECTOR_ARGS,
         "tempo_endpoint": {"type": "str", "required": True},
-        "collector_metrics_endpoint": {"type": "str"},
-        "protocols": {"type": "list", "elements": "str", "choices": ["grpc", "http"], "default": ["grpc", "http"]},
-        "service_name": {"type": "str", "default": "model-monitoring-probe"},
-        "send_timeout": {"type": "float", "default": 10},
         "timeout": {"type": "float", "default": 30},
         "search_timeout": {"type": "float", "default": 90},
         "via": VIA_ARG,
-        "otlp_ca_cert": {"type": "path"},
         "tempo_ca_cert": {"type": "path"},
         "tempo_tenant": {"type": "str"},
         "tempo_token": {"type": "str", "no_log": True},
@@ -247,7 +242,7 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     lost = [proof for proof in proofs if proof["hop"]]
     if lost:
-        module.fail_json(msg=_trace_probe.explain(proofs), hop=lost[0]["hop"], proofs=proofs)
+        module.fail_json(msg=_probe.explain(TRACES, proofs), hop=lost[0]["hop"], proofs=proofs)
     module.exit_json(changed=False, proofs=proofs)
 
 

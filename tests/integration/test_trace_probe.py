@@ -24,7 +24,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _tempo, _trace_probe
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _probe, _tempo, _trace_probe
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import Reached
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -84,9 +84,9 @@ class Collector(Server):
         }
         super().__init__("OTELCOL_BINARY", folder, ["--config"], config, f"http://127.0.0.1:{health}")
 
-    def counters(self) -> _trace_probe.Counters:
+    def counters(self) -> _probe.Counters:
         body = urllib.request.urlopen(self.parameters["collector_metrics_endpoint"] + "/metrics", timeout=5).read()
-        return _trace_probe.parse_counters(body.decode())
+        return _probe.parse_counters(body.decode(), _otlp.TRACES)
 
 
 @pytest.fixture(scope="session")
@@ -455,10 +455,10 @@ def test_tls_checks_the_name_of_the_service_behind_a_port_forward(start, tempo, 
         target = _link.Target(collector.parameters[parameter], parameter, "auto", lambda: None, str(tls / "ca.pem"))
         name = SERVICE_HOST
         with link(target) as connection:
-            assert connection.use(lambda one, export=export: export(one, trace.request, 5)).accepted
+            assert connection.use(lambda one, export=export: export(one, _otlp.TRACES, trace.request, 5)).accepted
         name = "other.private-ai-demo.svc"
         with link(target) as connection, pytest.raises(_link.Unreachable):
-            connection.use(lambda one, export=export: export(one, trace.request, 5))
+            connection.use(lambda one, export=export: export(one, _otlp.TRACES, trace.request, 5))
 
 
 # The role
@@ -560,7 +560,7 @@ def test_a_port_that_is_no_receiver_is_unreachable(listener, protocol, behaviour
     request = _otlp.make_trace("s", "p", protocol, time.time_ns()).request
     begin = time.monotonic()
     with link(target) as connection, pytest.raises(_link.Unreachable) as error:
-        connection.use(lambda one: export(one, request, 1))
+        connection.use(lambda one: export(one, _otlp.TRACES, request, 1))
     assert words in str(error.value) and f"127.0.0.1:{port}" in str(error.value)
     assert time.monotonic() - begin < 3
 

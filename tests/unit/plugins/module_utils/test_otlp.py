@@ -107,4 +107,4 @@ def rejected(count: int) -> bytes:
     ],
 )
 def test_http_answers_are_read(trace, status, body, content_type, reply) -> None:
-    assert _otlp.export_http(Server(status, body, content_type), trace.request, 1) == reply
+    assert _otlp.export_http(Server(status, body, content_type), _otlp.TRACES, trace.request, 1) == reply

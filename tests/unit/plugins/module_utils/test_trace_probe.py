@@ -7,10 +7,18 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _probe
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _trace_probe as tp
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Unreachable
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._otlp import Reply
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._probe import (
+    COLLECTOR_EXPORT,
+    COLLECTOR_REFUSED,
+    COLLECTOR_UNREACHABLE,
+    Counters,
+    Exporter,
+)
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._tempo import Read
 
 ACCEPTED = Reply(True)
@@ -20,49 +28,49 @@ DOWN = Read("unreachable", "http://tempo:3200: Connection refused")
 DENIED = Read("refused", "401 Unauthorized", hopeless=True)
 
 
-def counters(accepted: float = 3, refused: float = 0, instance: str | None = "a", **exporters: tp.Exporter) -> tp.Counters:
-    return tp.Counters(accepted, refused, exporters, instance)
+def counters(accepted: float = 3, refused: float = 0, instance: str | None = "a", **exporters: Exporter) -> Counters:
+    return Counters(accepted, refused, exporters, instance)
 
 
-SENT = counters(tempo=tp.Exporter(sent=3))
-RETRYING = counters(tempo=tp.Exporter(queued=1))
-FAILED = counters(tempo=tp.Exporter(failed=3))
-FULL = counters(tempo=tp.Exporter(dropped=3, queued=1000))
+SENT = counters(tempo=Exporter(sent=3))
+RETRYING = counters(tempo=Exporter(queued=1))
+FAILED = counters(tempo=Exporter(failed=3))
+FULL = counters(tempo=Exporter(dropped=3, queued=1000))
 
 
 @pytest.mark.parametrize(
     ("sent", "by_id", "search", "grown", "hop", "words"),
     [
         (ACCEPTED, OK, OK, SENT, None, ()),
-        ("http://c:4317: Connection refused", None, None, SENT, tp.COLLECTOR_UNREACHABLE, ("http://c:4317: Connection refused", "Ready")),
-        (Reply(False, "UNAVAILABLE", "data refused"), None, None, SENT, tp.COLLECTOR_REFUSED, ("UNAVAILABLE data refused", "memory limit")),
-        (Reply(False, "503", "data refused"), None, None, "no metrics", tp.COLLECTOR_REFUSED, ("503", "memory limit")),
-        (Reply(False, "UNAUTHENTICATED", "no token"), None, None, SENT, tp.COLLECTOR_REFUSED, ("credentials",)),
-        (Reply(False, "401", ""), None, None, SENT, tp.COLLECTOR_REFUSED, ("credentials",)),
-        (Reply(False, "404", "page not found"), None, None, SENT, tp.COLLECTOR_REFUSED, ("correct the endpoint",)),
-        (Reply(False, "UNIMPLEMENTED", "unknown service"), None, None, SENT, tp.COLLECTOR_REFUSED, ("correct the endpoint",)),
-        (Reply(False, "partial success", "3 spans rejected"), None, None, SENT, tp.COLLECTOR_REFUSED, ("3 spans rejected",)),
-        (Reply(False, "500", "strange"), None, None, SENT, tp.COLLECTOR_REFUSED, ("strange", "collector's log")),
+        ("http://c:4317: Connection refused", None, None, SENT, COLLECTOR_UNREACHABLE, ("http://c:4317: Connection refused", "Ready")),
+        (Reply(False, "UNAVAILABLE", "data refused"), None, None, SENT, COLLECTOR_REFUSED, ("UNAVAILABLE data refused", "memory limit")),
+        (Reply(False, "503", "data refused"), None, None, "no metrics", COLLECTOR_REFUSED, ("503", "memory limit")),
+        (Reply(False, "UNAUTHENTICATED", "no token"), None, None, SENT, COLLECTOR_REFUSED, ("credentials",)),
+        (Reply(False, "401", ""), None, None, SENT, COLLECTOR_REFUSED, ("credentials",)),
+        (Reply(False, "404", "page not found"), None, None, SENT, COLLECTOR_REFUSED, ("correct the endpoint",)),
+        (Reply(False, "UNIMPLEMENTED", "unknown service"), None, None, SENT, COLLECTOR_REFUSED, ("correct the endpoint",)),
+        (Reply(False, "partial success", "3 spans rejected"), None, None, SENT, COLLECTOR_REFUSED, ("3 spans rejected",)),
+        (Reply(False, "500", "strange"), None, None, SENT, COLLECTOR_REFUSED, ("strange", "collector's log")),
         # A full queue shows as a refusal, but the exporter is the cause.
-        (Reply(False, "UNAVAILABLE", "sending queue is full"), None, None, FULL, tp.COLLECTOR_EXPORT, ("queue of exporter tempo is full",)),
-        (ACCEPTED, MISSING, None, FAILED, tp.COLLECTOR_EXPORT, ("exporter tempo: 0 spans sent, 3 failed", "Exporting failed")),
-        (ACCEPTED, MISSING, None, RETRYING, tp.COLLECTOR_EXPORT, ("queue size 1",)),
-        (ACCEPTED, MISSING, None, FULL, tp.COLLECTOR_EXPORT, ("3 dropped at a full queue",)),
-        (ACCEPTED, MISSING, None, counters(tempo=tp.Exporter(sent=9, dropped=3)), tp.COLLECTOR_EXPORT, ("3 dropped at a full queue",)),
+        (Reply(False, "UNAVAILABLE", "sending queue is full"), None, None, FULL, COLLECTOR_EXPORT, ("queue of exporter tempo is full",)),
+        (ACCEPTED, MISSING, None, FAILED, COLLECTOR_EXPORT, ("exporter tempo: 0 spans sent, 3 failed", "Exporting failed")),
+        (ACCEPTED, MISSING, None, RETRYING, COLLECTOR_EXPORT, ("queue size 1",)),
+        (ACCEPTED, MISSING, None, FULL, COLLECTOR_EXPORT, ("3 dropped at a full queue",)),
+        (ACCEPTED, MISSING, None, counters(tempo=Exporter(sent=9, dropped=3)), COLLECTOR_EXPORT, ("3 dropped at a full queue",)),
         # It still retries, another exporter works.
-        (ACCEPTED, MISSING, None, counters(tempo=tp.Exporter(queued=1), other=tp.Exporter(sent=3)), tp.COLLECTOR_EXPORT, ("exporter tempo: 0",)),
+        (ACCEPTED, MISSING, None, counters(tempo=Exporter(queued=1), other=Exporter(sent=3)), COLLECTOR_EXPORT, ("exporter tempo: 0",)),
         # Tempo is down altogether: the collector's export is the first hop that lost it.
-        (ACCEPTED, DOWN, None, RETRYING, tp.COLLECTOR_EXPORT, ("queue size 1",)),
+        (ACCEPTED, DOWN, None, RETRYING, COLLECTOR_EXPORT, ("queue size 1",)),
         # One exporter works and another does not: the one that does not is named, and only that.
-        (ACCEPTED, MISSING, None, counters(tempo=tp.Exporter(failed=3), other=tp.Exporter(sent=3)), tp.COLLECTOR_EXPORT, ("exporter tempo: 0",)),
-        (ACCEPTED, MISSING, None, counters(), tp.COLLECTOR_EXPORT, ("3 spans accepted, none sent", "filter, sampling")),
-        (ACCEPTED, MISSING, None, counters(tempo=tp.Exporter()), tp.COLLECTOR_EXPORT, ("3 spans accepted, none sent", "filter, sampling")),
+        (ACCEPTED, MISSING, None, counters(tempo=Exporter(failed=3), other=Exporter(sent=3)), COLLECTOR_EXPORT, ("exporter tempo: 0",)),
+        (ACCEPTED, MISSING, None, counters(), COLLECTOR_EXPORT, ("3 spans accepted, none sent", "filter, sampling")),
+        (ACCEPTED, MISSING, None, counters(tempo=Exporter()), COLLECTOR_EXPORT, ("3 spans accepted, none sent", "filter, sampling")),
         (ACCEPTED, MISSING, None, SENT, tp.TEMPO_STORE, ("Tempo does not have the trace after 30 s (404)", "exporter tempo: 3 spans sent")),
         (ACCEPTED, Read("missing", "only 1 of 3 spans are there"), None, SENT, tp.TEMPO_STORE, ("only 1 of 3",)),
         # Busy collector: something waits in the queue, but spans are sent.
-        (ACCEPTED, MISSING, None, counters(500, tempo=tp.Exporter(sent=480, queued=1)), tp.TEMPO_STORE, ("480 spans sent",)),
+        (ACCEPTED, MISSING, None, counters(500, tempo=Exporter(sent=480, queued=1)), tp.TEMPO_STORE, ("480 spans sent",)),
         (ACCEPTED, MISSING, None, "http://c:8888: Connection refused", tp.AFTER_COLLECTOR, ("cannot tell", "http://c:8888")),
-        (ACCEPTED, MISSING, None, counters(0, tempo=tp.Exporter(failed=9)), tp.AFTER_COLLECTOR, ("another replica",)),
+        (ACCEPTED, MISSING, None, counters(0, tempo=Exporter(failed=9)), tp.AFTER_COLLECTOR, ("another replica",)),
         (ACCEPTED, None, None, SENT, tp.TEMPO_STORE, ("not asked",)),
         (ACCEPTED, DOWN, None, SENT, tp.TEMPO_QUERY, ("not reachable at http://tempo:3200", "query-frontend is Ready")),
         (ACCEPTED, DOWN, None, "no metrics", tp.TEMPO_QUERY, ("not reachable",)),
@@ -81,7 +89,7 @@ def test_judge_names_the_first_hop_that_lost_the_trace(sent, by_id, search, grow
 
 
 def test_judge_does_not_blame_an_exporter_that_works() -> None:
-    grown = counters(tempo=tp.Exporter(failed=3), other=tp.Exporter(sent=3))
+    grown = counters(tempo=Exporter(failed=3), other=Exporter(sent=3))
     verdict = tp.judge(tp.Observation(ACCEPTED, MISSING, None, grown))
     assert verdict is not None and "other" not in verdict.message
 
@@ -93,66 +101,6 @@ def test_judge_does_not_blame_an_exporter_that_works() -> None:
 def test_a_search_that_finds_nothing_tells_of_clocks_that_differ(skew, words) -> None:
     verdict = tp.judge(tp.Observation(ACCEPTED, OK, MISSING, SENT, clock_skew=skew))
     assert verdict is not None and words in f"{verdict.message}: {verdict.cure}"
-
-
-METRICS = """\
-# HELP otelcol_exporter_sent_spans Number of spans successfully sent to destination.
-# TYPE otelcol_exporter_sent_spans counter
-otelcol_exporter_sent_spans{exporter="otlp/tempo",service_instance_id="1f",service_name="otelcol"} 12
-otelcol_exporter_sent_spans{exporter="debug",service_instance_id="1f",service_name="otelcol"} 1.2e+01
-otelcol_exporter_send_failed_spans{exporter="otlp/tempo",service_instance_id="1f"} 4
-otelcol_exporter_send_failed_metric_points{exporter="otlp/tempo",service_instance_id="1f"} 99
-otelcol_exporter_enqueue_failed_spans{exporter="otlp/tempo",service_instance_id="1f"} 2
-otelcol_exporter_queue_size{data_type="traces",exporter="otlp/tempo"} 7
-otelcol_exporter_queue_size{data_type="metrics",exporter="otlp/tempo"} 55
-otelcol_exporter_queue_capacity{data_type="traces",exporter="otlp/tempo"} 1000
-otelcol_receiver_accepted_spans{receiver="otlp",transport="grpc"} 10
-otelcol_receiver_accepted_spans{receiver="otlp",transport="http"} 8
-otelcol_receiver_refused_spans{receiver="otlp",transport="grpc"} 1
-otelcol_receiver_accepted_metric_points{receiver="otlp",transport="grpc"} 77
-otelcol_process_uptime{service_instance_id="1f"} 3
-"""
-
-
-@pytest.mark.parametrize(
-    "rename",
-    [
-        lambda text: text,
-        lambda text: text.replace("_spans{", "_spans_total{"),
-        lambda text: text.replace("_spans{", "_spans__spans__total{").replace("queue_size{", "queue_size__batches_{"),
-    ],
-    ids=["plain", "total", "unit and total"],
-)
-def test_counters_are_read_whatever_suffixes_the_names_have(rename) -> None:
-    assert tp.parse_counters(rename(METRICS)) == tp.Counters(18, 1, {"otlp/tempo": tp.Exporter(12, 4, 2, 7), "debug": tp.Exporter(12)}, "1f")
-
-
-def test_counters_of_a_page_without_them_are_zero() -> None:
-    assert tp.parse_counters("go_goroutines 8\n") == tp.Counters()
-
-
-def test_growth_is_the_difference_but_for_what_waits_now() -> None:
-    before = counters(10, 1, tempo=tp.Exporter(8, 1, 1, 5))
-    after = counters(16, 1, tempo=tp.Exporter(11, 4, 3, 3), new=tp.Exporter(6))
-    assert tp.growth(before, after) == counters(6, 0, tempo=tp.Exporter(3, 3, 2, 3), new=tp.Exporter(6))
-
-
-def test_growth_needs_no_name_of_the_instance() -> None:
-    """A collector that has not counted anything yet may not say it."""
-    assert tp.growth(counters(0, instance=None), counters(3, instance="a")) == counters(3)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "words"),
-    [
-        ("gone", counters(), "gone"),
-        (counters(), "gone", "gone"),
-        (counters(instance="a"), counters(instance="b"), "two different instances"),
-        (counters(9, instance=None), counters(3, instance=None), "went backwards"),
-    ],
-)
-def test_growth_is_not_known_when_counters_cannot_be_compared(before, after, words) -> None:
-    assert words in tp.growth(before, after)
 
 
 class FakeTime:
@@ -183,7 +131,7 @@ class Stack:
     accepted: dict[str, float] = dataclasses.field(default_factory=dict)
     requests: list[str] = dataclasses.field(default_factory=list)
     windows: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    counts: list[tp.Counters | str] = dataclasses.field(default_factory=list)
+    counts: list[Counters | str] = dataclasses.field(default_factory=list)
 
     def _work(self, name: str) -> None:
         self.time.now += 0.01
@@ -221,7 +169,7 @@ class Stack:
             return self.search_fails, frozenset()
         return OK, frozenset(int(one, 16) for one, at in self.accepted.items() if self.time.now - at >= self.searchable_after)
 
-    def counters(self) -> tp.Counters | str:
+    def counters(self) -> Counters | str:
         self.requests.append("counters")
         return self.counts.pop(0) if self.counts else counters(0)
 
@@ -275,7 +223,7 @@ def test_an_answer_that_may_change_is_asked_again(stack) -> None:
 
 def test_an_answer_that_cannot_change_is_not_asked_again(stack) -> None:
     (proof,) = stack.probe(grpc=stack.sender(Reply(False, "UNAUTHENTICATED", "who?")))
-    assert proof["hop"] == tp.COLLECTOR_REFUSED
+    assert proof["hop"] == COLLECTOR_REFUSED
     assert stack.requests.count("send") == 1
     assert "by id" not in stack.requests and "search" not in stack.requests
 
@@ -283,17 +231,17 @@ def test_an_answer_that_cannot_change_is_not_asked_again(stack) -> None:
 def test_a_dead_collector_ends_within_the_time_to_send(stack) -> None:
     before = stack.time.now
     grpc, http = stack.probe(grpc=stack.sender(Unreachable("refused")), http=stack.sender(ACCEPTED))
-    assert grpc["hop"] == tp.COLLECTOR_UNREACHABLE and grpc["send_seconds"] is None
+    assert grpc["hop"] == COLLECTOR_UNREACHABLE and grpc["send_seconds"] is None
     assert http["hop"] is None, "the other protocol is proven all the same"
     assert stack.accepted[http["trace_id"]] - before < 10.5
 
 
 def test_a_trace_that_never_comes_ends_within_the_time_by_id(stack) -> None:
     stack.stored_after = 1e9
-    stack.counts = [counters(0), counters(6, tempo=tp.Exporter(queued=2))]
+    stack.counts = [counters(0), counters(6, tempo=Exporter(queued=2))]
     before = stack.time.now
     proofs = stack.probe(grpc=stack.sender(ACCEPTED), http=stack.sender(ACCEPTED))
-    assert [proof["hop"] for proof in proofs] == [tp.COLLECTOR_EXPORT, tp.COLLECTOR_EXPORT]
+    assert [proof["hop"] for proof in proofs] == [COLLECTOR_EXPORT, COLLECTOR_EXPORT]
     assert stack.time.now - before < 36
     assert "search" not in stack.requests
     assert stack.requests.count("by id") < 150, "not a busy loop"
@@ -369,15 +317,6 @@ def test_a_search_that_finds_only_one_of_two_names_the_other(stack) -> None:
     assert http["hop"] == tp.TEMPO_SEARCH and "did not find it" in http["message"]
 
 
-def test_explain_tells_the_same_loss_once() -> None:
-    def proof(protocol, message):
-        return {"protocol": protocol, "hop": message and "x", "message": message}
-
-    assert tp.explain([proof("grpc", "lost"), proof("http", "lost")]) == "trace sent over OTLP grpc and http: lost"
-    assert tp.explain([proof("grpc", None), proof("http", "lost")]) == "trace sent over OTLP http: lost"
-    assert tp.explain([proof("grpc", "a"), proof("http", "b")]) == "trace sent over OTLP grpc: a | trace sent over OTLP http: b"
-
-
 PARAMS = {
     "protocols": ["grpc", "http"],
     "otlp_grpc_endpoint": "http://c.ns.svc:4317",
@@ -391,7 +330,7 @@ PARAMS = {
 
 
 def test_plan_says_what_would_be_proven_and_needs_no_cluster(monkeypatch) -> None:
-    monkeypatch.setattr(tp._kube, "connect", lambda params: pytest.fail("connected"))
+    monkeypatch.setattr(_probe._kube, "connect", lambda params: pytest.fail("connected"))
     said = tp.plan(PARAMS)
     assert "OTLP grpc to http://c.ns.svc:4317" in said and "OTLP http to http://c.ns.svc:4318" in said and "http://t.ns.svc:3200" in said
 
