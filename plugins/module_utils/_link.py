@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 import typing as t
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -31,6 +32,9 @@ CONNECT_SECONDS = 5.0
 """Most that a TCP and TLS handshake may take."""
 
 
+_PEM = "-----BEGIN"
+
+
 class Unreachable(ModelMonitoringError):
     """No answer came from an endpoint; the text says why (from ``Link.use`` on it begins with the URL)."""
 
@@ -40,7 +44,7 @@ class Target:
     """An endpoint as the user gave it.
 
     ``parameter``: name of the user's parameter, for messages. ``via``, ``api_client_factory``: see ``_endpoint.reach``.
-    ``ca_cert``: path of a PEM file with the authorities to trust for https, None for the system's.
+    ``ca_cert``: path of a PEM file with the authorities to trust for https, or the certificates themselves as PEM text; None for the system's.
     """
 
     url: str
@@ -52,14 +56,23 @@ class Target:
     def check(self) -> None:
         """:raises ModelMonitoringError: the URL or the CA file is not usable."""
         parse(self.url, self.parameter)
-        if self.ca_cert is not None:
-            try:
-                with open(self.ca_cert, "rb") as file:
-                    file.read(1)
-            except OSError as exc:
-                raise ModelMonitoringError(
-                    f"{self.parameter}: the CA file '{self.ca_cert}' cannot be read ({exc.strerror}): correct its path"
-                ) from exc
+        self.authorities()
+
+    def authorities(self) -> str | None:
+        """The authorities to trust for https as PEM text, None for the system's.
+
+        :raises ModelMonitoringError: the CA file cannot be read, or holds no certificate.
+        """
+        if self.ca_cert is None or _PEM in self.ca_cert:
+            return self.ca_cert
+        try:
+            with open(self.ca_cert, encoding="ascii", errors="ignore") as file:  # PEM is ASCII; what people write beside it need not be
+                text = file.read()
+        except OSError as exc:
+            raise ModelMonitoringError(f"{self.parameter}: the CA file '{self.ca_cert}' cannot be read ({exc.strerror}): correct its path") from exc
+        if _PEM not in text:
+            raise ModelMonitoringError(f"{self.parameter}: the CA file '{self.ca_cert}' holds no certificate in PEM: correct its path or convert it")
+        return text
 
     def reach(self) -> contextlib.AbstractContextManager[Reached]:
         """Make it reachable for the time of a ``with`` block."""
@@ -168,8 +181,7 @@ def http_link(target: Target) -> Link[Http]:
                 pool = urllib3.HTTPSConnectionPool(
                     reached.host,
                     reached.port,
-                    cert_reqs="CERT_REQUIRED",
-                    ca_certs=target.ca_cert,
+                    ssl_context=_context(target),
                     **(name if reached.forwarded else {}),
                 )
             else:
@@ -178,6 +190,16 @@ def http_link(target: Target) -> Link[Http]:
                 yield Http(pool, endpoint.path)
 
     return Link(target.url, connect)
+
+
+def _context(target: Target) -> ssl.SSLContext:
+    """Verifies certificates with the target's authorities."""
+    try:
+        return ssl.create_default_context(cadata=target.authorities())
+    except ssl.SSLError as exc:
+        raise Unreachable(
+            f"the CA certificates that are to be trusted for {target.parameter} cannot be used ({exc.reason}): give them as PEM"
+        ) from exc
 
 
 def _reason(exc: Exception) -> str:

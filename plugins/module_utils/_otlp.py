@@ -172,11 +172,9 @@ def grpc_link(target: Target) -> Link[t.Any]:
             if parse(target.url, target.parameter).scheme == "https":
                 if reached.forwarded:
                     options.append(("grpc.ssl_target_name_override", reached.server_hostname))
-                roots = None
-                if target.ca_cert is not None:
-                    with open(target.ca_cert, "rb") as file:
-                        roots = file.read()
-                channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
+                roots = target.authorities()
+                credentials = grpc.ssl_channel_credentials(roots.encode("latin-1") if roots else None)
+                channel = grpc.secure_channel(address, credentials, options)
             else:
                 channel = grpc.insecure_channel(address, options)
             with channel:

@@ -15,21 +15,10 @@ description:
   - Sends a small trace with OpenTelemetry GenAI attributes to a collector, over OTLP gRPC and OTLP HTTP, and reads the same trace
     back from Tempo by its id and by a TraceQL search for an id that is unique to the run.
   - If the trace does not arrive, the module fails and names the hop that lost it, with what was seen and what to do.
-    For this it reads the collector's own metrics before and after.
+    For this it reads the collector's own metrics before and after. Without them (O(collector_metrics_endpoint)) it cannot tell a trace
+    that the collector did not export from one that Tempo did not store.
   - Endpoints that are Services of the cluster are reached by port-forward through the Kubernetes API, see O(via).
 options:
-  otlp_grpc_endpoint:
-    description:
-      - URL of the collector's OTLP gRPC receiver, for example V(http://otel-collector-collector.private-ai-demo.svc:4317).
-        C(https) means gRPC over TLS.
-      - Required when O(protocols) has V(grpc).
-    type: str
-  otlp_http_endpoint:
-    description:
-      - URL of the collector's OTLP HTTP receiver without the C(/v1/traces), for example
-        V(http://otel-collector-collector.private-ai-demo.svc:4318).
-      - Required when O(protocols) has V(http).
-    type: str
   tempo_endpoint:
     description:
       - URL of Tempo's query API, for example V(http://tempo-tempo-query-frontend.private-ai-demo.svc:3200).
@@ -37,26 +26,6 @@ options:
         V(https://tempo-tempo-gateway.private-ai-demo.svc:8080/api/traces/v1/dev/tempo).
     type: str
     required: true
-  collector_metrics_endpoint:
-    description:
-      - URL of the collector's own metrics without the C(/metrics), for example
-        V(http://otel-collector-collector-monitoring.private-ai-demo.svc:8888).
-      - Without it the module still works, but cannot tell a trace that the collector did not export from one that Tempo did not store.
-    type: str
-  protocols:
-    description: OTLP protocols to prove; a trace is sent over each.
-    type: list
-    elements: str
-    choices: [grpc, http]
-    default: [grpc, http]
-  service_name:
-    description: Value of C(service.name) of the trace.
-    type: str
-    default: model-monitoring-probe
-  send_timeout:
-    description: Seconds to wait at most for the collector to accept a trace. An answer that allows it is followed by another attempt.
-    type: float
-    default: 10
   timeout:
     description: Seconds to wait at most until Tempo returns the traces by id.
     type: float
@@ -67,22 +36,10 @@ options:
       - Longer than O(timeout), because Tempo's ingester makes a trace searchable only some time after its last span.
     type: float
     default: 90
-  via:
-    description:
-      - How to reach the endpoints.
-      - V(direct) connects to the URL's host.
-      - V(port_forward) goes through the Kubernetes API to a Ready pod of the Service that the URL's host names.
-      - V(auto) uses V(port_forward) for hosts that end in C(.svc) or C(.svc.<cluster domain>), and V(direct) for all others.
-    type: str
-    choices: [auto, direct, port_forward]
-    default: auto
-  otlp_ca_cert:
-    description:
-      - Path of a PEM file with the certificate authorities to trust for the collector's C(https) endpoints.
-      - Without it the system's authorities are trusted (for gRPC those that its library brings along).
-    type: path
   tempo_ca_cert:
-    description: Path of a PEM file with the certificate authorities to trust for O(tempo_endpoint). Without it the system's are trusted.
+    description:
+      - Path of a PEM file with the certificate authorities to trust for O(tempo_endpoint), or the certificates themselves.
+      - Without it the system's are trusted.
     type: path
   tempo_tenant:
     description: Tenant to read from, sent as header C(X-Scope-OrgID). Only with multitenancy.
@@ -92,11 +49,8 @@ options:
     type: str
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
-requirements:
-  - python >= 3.10
-  - opentelemetry-sdk >= 1.27
-  - opentelemetry-exporter-otlp-proto-grpc >= 1.27
-  - kubernetes >= 28.1.0 (for endpoints reached by port-forward)
+  - private_ai.model_monitoring.otlp_collector
+  - private_ai.model_monitoring.endpoint
 attributes:
   check_mode:
     description: Sends nothing and connects to nothing; says what would be proven.
