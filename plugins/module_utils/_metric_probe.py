@@ -34,9 +34,6 @@ PAGE_SECONDS = 10.0
 RESEND_SECONDS = 10.0
 """After that long without a result the metric is sent once more: another probe, or a restart of the collector, may have taken its place."""
 
-FIRST_CONTACT_SECONDS = 15.0
-"""After that long without any answer Prometheus is not restarting, it is the wrong address."""
-
 SETTLE_SECONDS = 5.0
 """For how long an exporter of the collector may still be busy with the metric when Prometheus has it."""
 
@@ -252,7 +249,7 @@ def probe(
                 flight.sent_again = flight.waited
                 send(flight, 1)
         return all(
-            one.error and (one.error.hopeless or (not one.answered and one.error.status is None and one.waited > FIRST_CONTACT_SECONDS))
+            one.error and (one.error.hopeless or (not one.answered and one.error.status is None and one.waited > _probe.FIRST_CONTACT_SECONDS))
             for one in travelling()
         )
 

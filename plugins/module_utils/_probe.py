@@ -30,6 +30,9 @@ COLLECTOR_ARGS: dict[str, dict[str, t.Any]] = {
 }
 """Argument spec of what every probe that sends to a collector takes; documented in the fragment ``collector``."""
 
+FIRST_CONTACT_SECONDS = 15.0
+"""After that long without any answer a server is not restarting, it is the wrong address."""
+
 REQUEST_SECONDS = 10.0
 """Most that one request for a page of metrics may take."""
 
@@ -213,8 +216,8 @@ def send(request: t.Any, sender: Sender, timeout: float, clock: Clock, sleep: Sl
     return sent[0], clock() - started
 
 
-def poll(done: t.Callable[[], bool], timeout: float, clock: Clock, sleep: Sleep) -> None:
-    """Ask until done or time is up, at the last moment once more; quickly at first, then every second (there is no watch here)."""
+def poll(done: t.Callable[[], bool], timeout: float, clock: Clock, sleep: Sleep, longest: float = 1.0) -> None:
+    """Ask until done or time is up, at the last moment once more; quickly at first, then every ``longest`` seconds (there is no watch here)."""
     deadline = clock() + timeout
     pause = 0.02
     while True:
@@ -222,7 +225,7 @@ def poll(done: t.Callable[[], bool], timeout: float, clock: Clock, sleep: Sleep)
         if done() or late:
             return
         sleep(max(0.0, min(pause, deadline - clock())))
-        pause = min(pause * 1.5, 1.0)
+        pause = min(pause * 1.5, longest)
 
 
 def api_client_factory(params: t.Mapping[str, t.Any]) -> t.Callable[[], t.Any]:

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _otlp
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Answer
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 END = 1_800_000_000_000_000_000
@@ -108,3 +109,28 @@ def rejected(count: int) -> bytes:
 )
 def test_http_answers_are_read(trace, status, body, content_type, reply) -> None:
     assert _otlp.export_http(Server(status, body, content_type), _otlp.TRACES, trace.request, 1) == reply
+
+
+def test_a_metric_is_one_gauge_whose_value_alone_is_of_this_run(monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,secret=1")
+    request = _otlp.make_metric("my-probe", "grpc", 1764.123, END)
+    (resource,) = request.resource_metrics
+    assert attributes(resource.resource) == {"service.name": "my-probe"}
+    (scope,) = resource.scope_metrics
+    (metric,) = scope.metrics
+    (point,) = metric.gauge.data_points
+    assert (metric.name, metric.unit) == ("private_ai_probe_timestamp_seconds", "s")
+    assert (point.as_double, point.time_unix_nano, attributes(point)) == (1764.123, END, {"protocol": "grpc"})
+
+
+def test_rejected_metrics_are_told() -> None:
+    response = ExportMetricsServiceResponse(partial_success={"rejected_data_points": 1, "error_message": "too old"})
+
+    class Metrics(Server):
+        def request(self, method, path, **_more):
+            assert path == "/v1/metrics"
+            return self.answer
+
+    server = Metrics(200, response.SerializeToString(), PROTOBUF)
+    reply = _otlp.export_http(server, _otlp.METRICS, _otlp.make_metric("s", "http", 1, END), 1)
+    assert reply == _otlp.Reply(False, "partial success", "1 data points rejected: too old")
