@@ -215,7 +215,6 @@ def argument_spec():
                 "namespace": {"type": "str"},
                 "label_selectors": {"type": "list", "elements": "str"},
             },
-            "required_by": {"name": "namespace"},
             "required_one_of": [("namespace", "label_selectors")],
             "mutually_exclusive": [("name", "label_selectors")],
         },
