@@ -1,0 +1,94 @@
+# Copyright: private_ai.model_monitoring contributors
+# SPDX-License-Identifier: Apache-2.0
+"""promtool on the rules as the role's templates render them. PROMTOOL names it; `make rules` does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+HERE = Path(__file__).parent
+TESTS = sorted(path for path in HERE.glob("*.yml") if path.name != "render.yml")
+#: All that the role can make.
+EVERYTHING = {"metrics_gpu_alert": True}
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    """A folder with the rules of each PrometheusRule as Prometheus reads them, by the name of the object."""
+    folder = tmp_path_factory.mktemp("rules")
+    manifests = folder / "manifests"
+    subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            HERE / "render.yml",
+            *("--extra-vars", json.dumps({"to": str(manifests), **EVERYTHING})),
+        ],
+        cwd=HERE.parents[1],
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    for manifest in yaml.safe_load_all(manifests.read_text()):
+        if manifest and manifest["kind"] == "PrometheusRule":
+            (folder / f"{manifest['metadata']['name']}.yml").write_text(yaml.safe_dump(manifest["spec"], sort_keys=False))
+    return folder
+
+
+def every(folder):
+    """All rules."""
+    return [rule for path in folder.glob("*.yml") for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+
+
+def promtool(*words):
+    done = subprocess.run([os.environ["PROMTOOL"], *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_check(rules):
+    promtool("check", "rules", *rules.glob("*.yml"))
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda path: path.stem)
+def test_rules(rules, tmp_path, test):
+    """Of the annotations the summaries are compared; description and runbook are prose."""
+    for name in yaml.safe_load(test.read_text())["rule_files"]:
+        content = yaml.safe_load((rules / name).read_text())
+        for group in content["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    rule["annotations"] = {"summary": rule["annotations"]["summary"]}
+        (tmp_path / name).write_text(yaml.safe_dump(content, sort_keys=False))
+    (tmp_path / test.name).write_text(test.read_text())
+    promtool("test", "rules", tmp_path / test.name)
+
+
+def test_each_rule_has_a_test_of_both_outcomes(rules):
+    wanted = {(rule.get("alert") or rule["record"], outcome) for rule in every(rules) for outcome in (True, False)}
+    seen = set()
+    for path in TESTS:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            seen |= {(one["alertname"], bool(one["exp_alerts"])) for one in test.get("alert_rule_test", [])}
+            for one in test.get("promql_expr_test", []):
+                seen |= {(name, bool(one["exp_samples"])) for name in re.findall(r"\b[a-z]\w+", one["expr"])}
+    assert wanted - seen == set()
+
+
+def test_an_alert_says_what_to_do(rules):
+    for rule in every(rules):
+        if "alert" in rule:
+            assert sorted(rule["annotations"]) == ["description", "runbook", "summary"], rule["alert"]
+            assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_no_rule_is_recorded_from_itself(rules):
+    recorded = {rule["record"] for rule in every(rules) if "record" in rule}
+    for rule in every(rules):
+        if "record" in rule:
+            assert not recorded & set(re.findall(r"[a-zA-Z_:][\w:]*", rule["expr"])), rule["record"]
