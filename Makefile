@@ -1,21 +1,22 @@
-.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits bench-collector lab-build lab-up lab-down clean
+.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits bench-collector lab-build lab-up lab-down clean rules
 LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
 CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests/lab KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
 FULL = set -a && . $(CURDIR)/.lab/full/minio.env && export KUBECONFIG=$(CURDIR)/.lab/full/kubeconfig PATH=$(CURDIR)/.venv/bin:$$PATH &&
 
 setup: ; @tests/tools/setup.sh
 demo: lab-up ; @$(FULL) ansible-playbook site.yml -i inventories/lab
-test: lint unit artifact sanity integration lab-test molecule site-test
+test: lint unit rules artifact sanity integration lab-test molecule site-test
 lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 lint: setup ; ruff check . && ruff format --check . && mypy && yamllint -s galaxy.yml meta requirements.yml changelogs && antsibull-changelog lint && ansible-lint && shellcheck tests/tools/*.sh .ci/run
 unit: setup ; .venv/bin/pytest tests/unit
+rules: lab-build ; PROMTOOL=$$($(LAB) path promtool) .venv/bin/pytest tests/rules
 sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh
 integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) .venv/bin/pytest tests/integration
 site-test: lab-up ; $(FULL) pytest tests/site
 lab-test: lab-build ; (cd tests/lab/programs/workload && go vet ./... && go test ./...) && PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults/test_lab.py
 faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections pytest tests/faults
-molecule: lab-up ; $(FULL) for scenario in operators default tempo_storage otel_collector; do molecule test -s $$scenario || exit 1; done
+molecule: lab-up ; $(FULL) for scenario in operators default tempo_storage otel_collector metrics; do molecule test -s $$scenario || exit 1; done
 bench-waits: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) .venv/bin/python tests/bench/waits.py
 bench-collector: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests/support python tests/bench/collector.py
 lab-build: setup ; @$(LAB) prepare && $(LAB) build

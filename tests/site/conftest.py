@@ -27,6 +27,13 @@ TOUCHED = (
     ("apps/v1", "StatefulSet"),
     ("tempo.grafana.com/v1alpha1", "TempoStack"),
     ("opentelemetry.io/v1beta1", "OpenTelemetryCollector"),
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+    ("v1", "PersistentVolumeClaim"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("monitoring.coreos.com/v1", "PodMonitor"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
 )
 
 

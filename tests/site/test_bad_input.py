@@ -69,6 +69,27 @@ ROWS = {
         {},
         "Secret private-ai-demo/nope does not exist. Add what",
     ),
+    "no duration": (
+        ("--tags=metrics", *variables(metrics_alert_for="5 minutes")),
+        {},
+        "metrics_alert_for: '5 minutes' is no duration of Prometheus. Give it without spaces, as 5m",
+    ),
+    "no window": (("--tags=metrics", *variables(metrics_rate_window="0s")), {}, "metrics_rate_window: '0s' is no duration"),
+    "more than all requests": (
+        ("--tags=metrics", *variables(metrics_error_ratio=5)),
+        {},
+        "metrics_error_ratio: 5 is no share of requests. Give a number between 0 and 1",
+    ),
+    "no namespace of models": (
+        ("--tags=metrics", *variables(metrics_model_namespaces=["nowhere"])),
+        {},
+        "Namespace nowhere does not exist. Correct metrics_model_namespaces",
+    ),
+    "mistyped variable of metrics": (
+        ("--tags=metrics", *variables(metrics_tftt_objective=1)),
+        {},
+        "Role metrics has no variable metrics_tftt_objective: did you mean metrics_ttft_objective?",
+    ),
     "no KUBECONFIG": ((), {"KUBECONFIG": None}, "KUBECONFIG is not set, .* Set KUBECONFIG or"),
     "crd that never comes": (
         (

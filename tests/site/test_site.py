@@ -55,6 +55,9 @@ def test_check_mode_of_what_is_not_there(play, objects, credentials):
         "Secret model-monitoring-elsewhere/tempo-storage",
         "TempoStack model-monitoring-elsewhere/tempo",
         "OpenTelemetryCollector model-monitoring-elsewhere/otel-collector",
+        "PodMonitor model-monitoring-elsewhere/model-monitoring-models",
+        "PrometheusRule model-monitoring-elsewhere/model-monitoring-models",
+        "Deployment model-monitoring-elsewhere/pushgateway",
     ):
         assert f"+++ after: {target}" in run.output
     assert "create" in run.output
