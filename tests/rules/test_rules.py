@@ -4,39 +4,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-HERE = Path(__file__).parent
-TESTS = sorted(path for path in HERE.glob("*.yml") if path.name != "render.yml")
-#: All that the role can make.
-EVERYTHING = {"metrics_gpu_alert": True}
+from roles import Role
+
+TESTS = sorted(Path(__file__).parent.glob("*.yml"))
 
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory):
     """A folder with the rules of each PrometheusRule as Prometheus reads them, by the name of the object."""
     folder = tmp_path_factory.mktemp("rules")
-    manifests = folder / "manifests"
-    subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            HERE / "render.yml",
-            *("--extra-vars", json.dumps({"to": str(manifests), **EVERYTHING})),
-        ],
-        cwd=HERE.parents[1],
-        stdin=subprocess.DEVNULL,
-        check=True,
-    )
-    for manifest in yaml.safe_load_all(manifests.read_text()):
-        if manifest and manifest["kind"] == "PrometheusRule":
+    for manifest in Role("metrics").manifests(metrics_gpu_alert=True):
+        if manifest["kind"] == "PrometheusRule":
             (folder / f"{manifest['metadata']['name']}.yml").write_text(yaml.safe_dump(manifest["spec"], sort_keys=False))
     return folder
 

@@ -32,7 +32,7 @@ class Role:
 
     def manifests(self, **inventory: t.Any) -> list[dict]:
         """The objects that the role applies, in its order."""
-        templar = self._templar(inventory)
+        templar = self._templar(inventory).copy_with_new_env(searchpath=[str(self._folder / "templates")])
         texts = [
             str(templar.template(trust_as_template((self._folder / "templates" / name).read_text())))
             for name in self.value(f"__{self._folder.name}_templates", **inventory)
