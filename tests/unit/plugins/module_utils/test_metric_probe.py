@@ -51,7 +51,7 @@ UP, BAD, NEW = (
         ({"sent": Reply(False, "UNIMPLEMENTED", "unknown service")}, COLLECTOR_REFUSED, ("takes no metrics", "metrics pipeline")),
         ({"sent": Reply(False, "UNAVAILABLE", "full"), "counters": counters(remote=Exporter(dropped=1))}, COLLECTOR_EXPORT, ("remote is full",)),
         ({"page": LATE}, mp.EXPORTER_PAGE, ("does not show it: not after 10 s", "exporter prometheus is in the metrics pipeline")),
-        ({"page": LATE, "counters": counters(prometheus=Exporter(failed=1))}, mp.EXPORTER_PAGE, ("exporter prometheus: 0 metric", "Exporting failed")),
+        ({"page": LATE, "counters": counters(prometheus=Exporter(failed=1))}, mp.EXPORTER_PAGE, ("exporter prometheus: 0", "Exporting failed")),
         ({"page": LATE, "error": DOWN}, mp.EXPORTER_PAGE, ("does not show it",)),
         ({"error": DENIED}, mp.PROMETHEUS_QUERY, ("403 Forbidden: let it read",)),
         ({"error": DOWN}, mp.PROMETHEUS_QUERY, ("not reachable at http://p:9090",)),
