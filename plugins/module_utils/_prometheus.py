@@ -47,7 +47,7 @@ class PrometheusError(ModelMonitoringError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One element of an instant vector."""
+    """One element of an instant vector. ``labels``: without its name."""
 
     labels: t.Mapping[str, str]
     value: float
@@ -96,8 +96,10 @@ class Prometheus:
         try:
             if data["resultType"] != "vector":
                 raise PrometheusError(f"the query {promql} gives a {data['resultType']} and no vector: correct it", hopeless=True)
-            return [Sample(one["metric"], float(one["value"][1])) for one in data["result"]]
-        except (KeyError, TypeError, ValueError, IndexError):
+            return [
+                Sample({name: text for name, text in one["metric"].items() if name != "__name__"}, float(one["value"][1])) for one in data["result"]
+            ]
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             raise _strange("query", json.dumps(data)[:200]) from None
 
     def targets(self) -> list[ScrapeTarget]:

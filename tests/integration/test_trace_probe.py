@@ -9,84 +9,25 @@ one: a stopped process, a wrong address, a limit, a wrong tenant.
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
+import functools
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
 import pytest
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _probe, _tempo, _trace_probe
+import servers
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _tempo, _trace_probe
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import Reached
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from servers import Server, TempoServer, free_port
+from servers import SERVICE_HOST, Collector, TempoServer, free_port
 
-MODULE = "ansible_collections.private_ai.model_monitoring.plugins.modules.trace_probe"
-SERVICE_HOST = "otel-collector-collector.private-ai-demo.svc"
 TOKEN = "t0ken-that-must-not-be-seen"
 
-
-# Servers
-
-
-class Collector(Server):
-    """A collector that exports to a Tempo. Its endpoints are in ``parameters``, as the module takes them."""
-
-    def __init__(
-        self,
-        folder: Path,
-        exporter: dict | str,
-        memory_limiter: dict | None = None,
-        batch: bool = True,
-        tls: dict | None = None,
-        reader: dict | None = None,
-    ) -> None:
-        """:param exporter: its address, or more of its configuration. ``tls``: of both receivers. ``reader``: of its own metrics."""
-        grpc, http, metrics, health = (free_port() for _ in range(4))
-        scheme = "https" if tls else "http"
-        self.parameters = {
-            "otlp_grpc_endpoint": f"{scheme}://127.0.0.1:{grpc}",
-            "otlp_http_endpoint": f"{scheme}://127.0.0.1:{http}",
-            "collector_metrics_endpoint": f"http://127.0.0.1:{metrics}",
-        }
-        exporter = {"endpoint": exporter} if isinstance(exporter, str) else exporter
-        protocols = {name: {"endpoint": f"127.0.0.1:{port}", **({"tls": tls} if tls else {})} for name, port in (("grpc", grpc), ("http", http))}
-        prometheus = {"host": "127.0.0.1", "port": metrics, **(reader or {})}
-        config = {
-            "receivers": {"otlp": {"protocols": protocols}},
-            "processors": {
-                "memory_limiter": memory_limiter or {"check_interval": "1s", "limit_mib": 400, "spike_limit_mib": 100},
-                "batch": {},
-            },
-            "exporters": {"otlp/tempo": {"tls": {"insecure": True}, **exporter}},
-            "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
-            "service": {
-                "extensions": ["health_check"],
-                "pipelines": {
-                    "traces": {
-                        "receivers": ["otlp"],
-                        "processors": ["memory_limiter", *(["batch"] if batch else [])],
-                        "exporters": ["otlp/tempo"],
-                    }
-                },
-                "telemetry": {"metrics": {"readers": [{"pull": {"exporter": {"prometheus": prometheus}}}]}},
-            },
-        }
-        super().__init__("OTELCOL_BINARY", folder, ["--config"], config, f"http://127.0.0.1:{health}")
-
-    def counters(self) -> _probe.Counters:
-        body = urllib.request.urlopen(self.parameters["collector_metrics_endpoint"] + "/metrics", timeout=5).read()
-        return _probe.parse_counters(body.decode(), _otlp.TRACES)
+Run = functools.partial(servers.Run, "trace_probe")
 
 
 @pytest.fixture(scope="session")
@@ -108,44 +49,12 @@ def start(tmp_path):
         yield lambda made, *args, **kwargs: stack.enter_context(made(tmp_path / f"server-{free_port()}", *args, **kwargs))
 
 
-# The module
-
-
-class Run:
-    """One run of the module: ``result`` as it printed it, ``seconds`` that it took."""
-
-    def __init__(self, arguments: dict, check: bool = False) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH_", "KUBE", "OTEL_"))}
-        begin = time.monotonic()
-        process = subprocess.run(
-            [sys.executable, "-c", f"import runpy; runpy.run_module('{MODULE}', run_name='__main__')"],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check, "_ansible_verbosity": 3}}),
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        self.seconds = time.monotonic() - begin
-        self.output = process.stdout + process.stderr
-        assert "Traceback" not in self.output, self.output
-        self.result = json.loads(process.stdout)
-        assert process.returncode == (1 if self.result.get("failed") else 0)
-        assert not self.result["changed"] if "changed" in self.result else self.result["failed"]
-
-    @property
-    def proofs(self) -> dict:
-        """By protocol, of a run that proved everything."""
-        assert not self.result.get("failed"), self.result
-        return {proof["protocol"]: proof for proof in self.result["proofs"]}
-
-    def lost(self, hop: str, *words: str) -> None:
-        """Check that every trace was lost at this hop, and that the message, one line, has these words."""
-        assert self.result.get("failed"), self.result
-        assert {proof["hop"] for proof in self.result["proofs"]} == {self.result["hop"]} == {hop}, self.result
-        assert "\n" not in self.result["msg"]
-        for word in words:
-            assert word in self.result["msg"], self.result["msg"]
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """See ``issue_certificates``."""
+    folder = tmp_path_factory.mktemp("tls")
+    servers.issue_certificates(folder)
+    return folder
 
 
 QUICK = {"send_timeout": 3, "timeout": 3, "search_timeout": 3}
@@ -394,36 +303,6 @@ def test_a_token_shows_up_nowhere(tenants) -> None:
         assert done.result["failed"] and TOKEN not in done.output
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory):
-    """A CA, another CA, and a key and certificate of the first for localhost and the name of a Service."""
-    folder = tmp_path_factory.mktemp("tls")
-    now = datetime.datetime.now(datetime.timezone.utc)
-
-    def issue(name: str, issuer: tuple | None, *extensions) -> tuple:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        builder = x509.CertificateBuilder(
-            issuer_name=issuer[0] if issuer else subject, subject_name=subject, public_key=key.public_key(), serial_number=x509.random_serial_number()
-        )
-        builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
-        made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
-        (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        (folder / f"{name}.key").write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        )
-        return subject, key
-
-    authority = x509.BasicConstraints(ca=True, path_length=None)
-    ca = issue("ca", None, authority)
-    issue("other-ca", None, authority)
-    issue("ip", ca, x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]))
-    issue("service", ca, x509.SubjectAlternativeName([x509.DNSName(SERVICE_HOST)]))
-    return folder
-
-
 def receiver_tls(tls: Path, name: str) -> dict:
     return {"cert_file": str(tls / f"{name}.pem"), "key_file": str(tls / f"{name}.key")}
 
@@ -459,56 +338,6 @@ def test_tls_checks_the_name_of_the_service_behind_a_port_forward(start, tempo, 
         name = "other.private-ai-demo.svc"
         with link(target) as connection, pytest.raises(_link.Unreachable):
             connection.use(lambda one, export=export: export(one, _otlp.TRACES, trace.request, 5))
-
-
-# The role
-
-
-def play(*arguments: str, **variables) -> subprocess.CompletedProcess:
-    """One run of playbooks/verify.yml on this machine."""
-    root = Path(__file__).parents[2]
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/verify.yml", "-e", json.dumps(variables), *arguments],
-        cwd=root,
-        env={**os.environ, "ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-
-
-def endpoints(collector, tempo) -> dict:
-    return {f"verify_{name}": value for name, value in {**collector.parameters, "tempo_endpoint": tempo.url}.items()}
-
-
-def test_the_role_prints_the_proofs_and_leaves_them_behind(collector, tempo) -> None:
-    done = play(**endpoints(collector, tempo))
-    assert done.returncode == 0, done.stdout
-    assert "Proven: a trace sent to the collector is in Tempo" in done.stdout
-    rows = re.findall(r'"(grpc|http) +[0-9.]+ s +[0-9.]+ s +[0-9.]+ s +([0-9a-f]{32})"', done.stdout)
-    assert [protocol for protocol, _trace in rows] == ["grpc", "http"]
-    stats = done.stdout.partition("CUSTOM STATS")[2]
-    assert all(f'"trace_id": "{trace}"' in stats for _protocol, trace in rows)
-    assert "changed=0" in done.stdout
-
-
-def test_the_role_fails_with_the_hop(collector, tempo) -> None:
-    done = play(**{**endpoints(collector, tempo), "verify_tempo_endpoint": f"http://127.0.0.1:{free_port()}", "verify_timeout": 1})
-    assert done.returncode != 0
-    assert '"hop": "tempo_query"' in done.stdout and "Proven" not in done.stdout
-
-
-def test_the_role_in_check_mode_on_a_machine_without_cluster() -> None:
-    done = play("--check")
-    assert done.returncode == 0, done.stdout
-    assert "Nothing was proven" in done.stdout and "changed=0" in done.stdout
-
-
-def test_the_role_refuses_a_mistyped_variable() -> None:
-    done = play("--check", verify_protocol=["grpc"])
-    assert done.returncode != 0
-    assert "Role verify has no variable verify_protocol" in done.stdout
 
 
 # Connections that are none

@@ -1,19 +1,30 @@
 # Copyright: private_ai.model_monitoring contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Real programs on loopback, named by environment variables, for tests that need no Kubernetes."""
+"""Real programs on loopback for the tests of probes, and the probes as Ansible runs them: processes of their own with arguments as JSON."""
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _otlp, _probe
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+SERVICE_HOST = "otel-collector-collector.private-ai-demo.svc"
+MODULES = "ansible_collections.private_ai.model_monitoring.plugins.modules"
 
 
 def free_port() -> int:
@@ -106,3 +117,191 @@ class TempoServer(Server):
             "storage": {"trace": {"backend": "local", "wal": {"path": str(folder / "wal")}, "local": {"path": str(folder / "blocks")}}},
         }
         super().__init__("TEMPO_BINARY", folder, ["-target=all", "-config.file"], config, f"{self.url}/ready")
+
+
+class Collector(Server):
+    """A collector that exports to a Tempo. Its endpoints are in ``parameters``, as the module takes them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        exporter: dict | str,
+        memory_limiter: dict | None = None,
+        batch: bool = True,
+        tls: dict | None = None,
+        reader: dict | None = None,
+        metrics_exporters: dict | None = None,
+        exporter_page: bool = True,
+    ) -> None:
+        """:param exporter: of traces: its address, or more of its configuration. ``tls``: of both receivers. ``reader``: of its own metrics.
+
+        :param metrics_exporters: of a metrics pipeline, beside the page for Prometheus, whose URL is ``page``; None for no such pipeline.
+        :param exporter_page: whether that page is in the pipeline.
+        """
+        grpc, http, metrics, health, shown = (free_port() for _ in range(5))
+        self.page = f"http://127.0.0.1:{shown}"
+        if metrics_exporters is not None and exporter_page:
+            metrics_exporters = {"prometheus": {"endpoint": f"127.0.0.1:{shown}"}, **metrics_exporters}
+        scheme = "https" if tls else "http"
+        self.parameters = {
+            "otlp_grpc_endpoint": f"{scheme}://127.0.0.1:{grpc}",
+            "otlp_http_endpoint": f"{scheme}://127.0.0.1:{http}",
+            "collector_metrics_endpoint": f"http://127.0.0.1:{metrics}",
+        }
+        exporter = {"endpoint": exporter} if isinstance(exporter, str) else exporter
+        protocols = {name: {"endpoint": f"127.0.0.1:{port}", **({"tls": tls} if tls else {})} for name, port in (("grpc", grpc), ("http", http))}
+        prometheus = {"host": "127.0.0.1", "port": metrics, **(reader or {})}
+        config = {
+            "receivers": {"otlp": {"protocols": protocols}},
+            "processors": {
+                "memory_limiter": memory_limiter or {"check_interval": "1s", "limit_mib": 400, "spike_limit_mib": 100},
+                "batch": {},
+            },
+            "exporters": {"otlp/tempo": {"tls": {"insecure": True}, **exporter}, **(metrics_exporters or {})},
+            "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
+            "service": {
+                "extensions": ["health_check"],
+                "pipelines": {
+                    "traces": {
+                        "receivers": ["otlp"],
+                        "processors": ["memory_limiter", *(["batch"] if batch else [])],
+                        "exporters": ["otlp/tempo"],
+                    },
+                    **(
+                        {"metrics": {"receivers": ["otlp"], "processors": ["batch"], "exporters": list(metrics_exporters)}}
+                        if metrics_exporters
+                        else {}
+                    ),
+                },
+                "telemetry": {"metrics": {"readers": [{"pull": {"exporter": {"prometheus": prometheus}}}]}},
+            },
+        }
+        super().__init__("OTELCOL_BINARY", folder, ["--config"], config, f"http://127.0.0.1:{health}")
+
+    def counters(self) -> _probe.Counters:
+        body = urllib.request.urlopen(self.parameters["collector_metrics_endpoint"] + "/metrics", timeout=5).read()
+        return _probe.parse_counters(body.decode(), _otlp.TRACES)
+
+
+class PrometheusServer(Server):
+    """Prometheus that scrapes every second, and takes remote writes. ``url``: of its API.
+
+    :param scrapes: jobs and the URLs that they scrape. ``labels``: of the targets, by job; by default a namespace.
+    :param rules: of one group. ``web``: its web configuration (TLS, basic authentication).
+    """
+
+    def __init__(
+        self, folder: Path, scrapes: dict[str, str], labels: dict | None = None, rules: list[dict] | None = None, web: dict | None = None
+    ) -> None:
+        port = free_port()
+        folder.mkdir(parents=True)
+        (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "test", "rules": rules or []}]}))
+        (folder / "web.yaml").write_text(yaml.safe_dump(web or {}))
+        self.url = f"{'https' if web and 'tls_server_config' in web else 'http'}://127.0.0.1:{port}"
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": [url.partition("//")[2]], "labels": (labels or {}).get(job, {"namespace": "demo"})}]}
+                for job, url in scrapes.items()
+            ],
+        }
+        arguments = [
+            f"--web.listen-address=127.0.0.1:{port}",
+            f"--web.config.file={folder / 'web.yaml'}",
+            "--web.enable-remote-write-receiver",
+            f"--storage.tsdb.path={folder / 'data'}",
+            "--config.file",
+        ]
+        super().__init__("PROMETHEUS_BINARY", folder, arguments, config, f"{self.url}/-/ready")
+
+    def _ready(self) -> bool:
+        """Also with TLS and authentication: its log says it."""
+        return "Server is ready to receive web requests" in self.log()
+
+
+def issue_certificates(folder: Path) -> None:
+    """A CA (``ca.pem``), another CA, and keys and certificates of the first for 127.0.0.1 (``ip``) and the name of a Service (``service``)."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def issue(name: str, issuer: tuple | None, *extensions) -> tuple:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(
+            issuer_name=issuer[0] if issuer else subject, subject_name=subject, public_key=key.public_key(), serial_number=x509.random_serial_number()
+        )
+        builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+        (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        (folder / f"{name}.key").write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+        return subject, key
+
+    authority = x509.BasicConstraints(ca=True, path_length=None)
+    ca = issue("ca", None, authority)
+    issue("other-ca", None, authority)
+    issue("ip", ca, x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]))
+    issue("service", ca, x509.SubjectAlternativeName([x509.DNSName(SERVICE_HOST)]))
+
+
+class Run:
+    """One run of a module: ``result`` as it printed it, ``seconds`` that it took, ``output`` all that it said.
+
+    Without ``cluster`` it sees no kubeconfig.
+    """
+
+    def __init__(self, module: str, arguments: dict, check: bool = False, cluster: bool = False) -> None:
+        hidden = ("K8S_AUTH_", "OTEL_") if cluster else ("K8S_AUTH_", "OTEL_", "KUBE")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+        begin = time.monotonic()
+        process = subprocess.run(
+            [sys.executable, "-c", f"import runpy; runpy.run_module('{MODULES}.{module}', run_name='__main__')"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check, "_ansible_verbosity": 3}}),
+            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        self.seconds = time.monotonic() - begin
+        self.output = process.stdout + process.stderr
+        assert "Traceback" not in self.output, self.output
+        self.result = json.loads(process.stdout)
+        assert process.returncode == (1 if self.result.get("failed") else 0)
+        assert not self.result["changed"] if "changed" in self.result else self.result["failed"]
+
+    @property
+    def proofs(self) -> dict:
+        """By protocol, of a run that proved everything."""
+        assert not self.result.get("failed"), self.result
+        return {proof["protocol"]: proof for proof in self.result["proofs"]}
+
+    def lost(self, hop: str, *words: str) -> None:
+        """Check that all that was sent was lost at this hop, and that the message, one line, has these words."""
+        assert self.result.get("failed"), self.result
+        assert {proof["hop"] for proof in self.result["proofs"]} == {self.result["hop"]} == {hop}, self.result
+        self.failed(*words)
+
+    def failed(self, *words: str) -> None:
+        """Check that it failed with one line that has these words."""
+        assert self.result.get("failed"), self.result
+        assert "\n" not in self.result["msg"]
+        for word in words:
+            assert word in self.result["msg"], self.result["msg"]
+
+
+def play(*arguments: str, **variables) -> subprocess.CompletedProcess:
+    """One run of playbooks/verify.yml on this machine."""
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/verify.yml", "-e", json.dumps(variables), *arguments],
+        cwd=root,
+        env={**os.environ, "ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )

@@ -47,7 +47,7 @@ def vector(*samples) -> Answer:
 
 
 def test_a_vector_is_labels_and_numbers() -> None:
-    prometheus, server = client(query=vector(({"a": "b"}, "1.5"), ({}, "+Inf"), ({"c": "d"}, "NaN")))
+    prometheus, server = client(query=vector(({"__name__": "up", "a": "b"}, "1.5"), ({}, "+Inf"), ({"c": "d"}, "NaN")))
     found = prometheus.query('up{a="b"} == 1')
     assert [dict(one.labels) for one in found] == [{"a": "b"}, {}, {"c": "d"}]
     assert found[0].value == 1.5 and found[1].value == math.inf and math.isnan(found[2].value)
