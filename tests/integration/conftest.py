@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _kube
 from kubernetes.dynamic import DynamicClient
 
+MONITORS = "/apis/monitoring.coreos.com/v1"
 MODULES = "ansible_collections.private_ai.model_monitoring.plugins.modules"
 
 
@@ -159,3 +160,62 @@ def user(cluster):
     for name in made:
         cluster.delete(f"{roles}/clusterrolebindings/{name}")
         cluster.delete(f"{roles}/clusterroles/{name}")
+
+
+@pytest.fixture(scope="session")
+def monitors(cluster):
+    """The kinds ServiceMonitor and PodMonitor, without their schema."""
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    made = []
+    there = {one["metadata"]["name"] for one in cluster.get(crds)["items"]}
+    for kind in ("ServiceMonitor", "PodMonitor"):
+        plural = f"{kind.lower()}s"
+        if f"{plural}.monitoring.coreos.com" in there:
+            continue
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        spec = {"group": "monitoring.coreos.com", "names": {"kind": kind, "plural": plural}, "scope": "Namespaced", "versions": [version]}
+        made.append(cluster.create(crds, {"metadata": {"name": f"{plural}.monitoring.coreos.com"}, "spec": spec})["metadata"]["name"])
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            if len(cluster.get(MONITORS)["resources"]) >= 2:
+                break
+        except Exception:  # not served yet
+            assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield
+    for name in made:
+        cluster.delete(f"{crds}/{name}")
+
+
+@pytest.fixture
+def place(cluster, monitors, namespace):
+    """A namespace with two Services and a Pod, and what makes monitors in it."""
+
+    class Place:
+        name = namespace
+
+        @staticmethod
+        def monitor(kind: str, name: str, spec: dict) -> dict:
+            cluster.create(
+                f"{MONITORS}/namespaces/{namespace}/{kind.lower()}s",
+                {"apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": {"name": name}, "spec": spec},
+            )
+            return {"kind": kind, "name": name, "namespace": namespace}
+
+        @staticmethod
+        def service(name: str, port: str = "web", **labels: str) -> None:
+            spec = {"ports": [{"name": port, "port": 80}]}
+            cluster.create(f"/api/v1/namespaces/{namespace}/services", {"metadata": {"name": name, "labels": labels}, "spec": spec})
+
+        @staticmethod
+        def pod(name: str, port: int, **labels: str) -> None:
+            spec = {"containers": [{"name": "a", "image": "a", "ports": [{"containerPort": port}]}]}
+            cluster.create(f"/api/v1/namespaces/{namespace}/pods", {"metadata": {"name": name, "labels": labels}, "spec": spec})
+
+        @staticmethod
+        def label(**labels: str) -> None:
+            cluster.merge(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
+
+    return Place

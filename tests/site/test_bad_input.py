@@ -90,6 +90,26 @@ ROWS = {
         {},
         "Role metrics has no variable metrics_tftt_objective: did you mean metrics_ttft_objective?",
     ),
+    "no Service of that Prometheus": (
+        variables(verify_prometheus_endpoint="http://prometheus.nowhere.svc:9090"),
+        {},
+        "Service prometheus in namespace nowhere does not exist: correct the host in the URL",
+    ),
+    "no Prometheus there": (
+        variables(verify_prometheus_endpoint="http://127.0.0.1:1"),
+        {},
+        "Prometheus is not reachable at http://127.0.0.1:1: .*refused.*see that its pod is Ready and that prometheus_endpoint names",
+    ),
+    "something else than Prometheus": (
+        variables(verify_prometheus_endpoint="http://minio.model-storage.svc:9000"),
+        {},
+        "Prometheus.*prometheus_endpoint",
+    ),
+    "a model that does not exist": (
+        variables(verify_models=[{"name": "mistral-25b", "namespace": "private-ai-demo"}]),
+        {},
+        "InferenceService private-ai-demo/mistral-25b",
+    ),
     "no KUBECONFIG": ((), {"KUBECONFIG": None}, "KUBECONFIG is not set, .* Set KUBECONFIG or"),
     "crd that never comes": (
         (
