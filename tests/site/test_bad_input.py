@@ -98,7 +98,7 @@ ROWS = {
     "no Prometheus there": (
         variables(verify_prometheus_endpoint="http://127.0.0.1:1"),
         {},
-        "Prometheus is not reachable at http://127.0.0.1:1: .*refused.*see that its pod is Ready and that prometheus_endpoint names",
+        "Prometheus is not reachable at http://127.0.0.1:1: .*refused.*prometheus_endpoint names its Service and port",
     ),
     "something else than Prometheus": (
         variables(verify_prometheus_endpoint="http://minio.model-storage.svc:9000"),
