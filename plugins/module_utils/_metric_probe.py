@@ -20,7 +20,7 @@ from ansible_collections.private_ai.model_monitoring.plugins.module_utils import
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import parse, service_of
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Target
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._otlp import METRICS, PROBE_METRIC, Reply
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils._probe import COLLECTOR_EXPORT, Counters, Sender, Verdict
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._probe import Counters, Sender, Verdict
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._prometheus import Prometheus, PrometheusError, Sample, ScrapeTarget
 
 EXPORTER_PAGE = "exporter_page"
@@ -33,9 +33,6 @@ PAGE_SECONDS = 10.0
 
 RESEND_SECONDS = 10.0
 """After that long without a result the metric is sent once more: another probe, or a restart of the collector, may have taken its place."""
-
-SETTLE_SECONDS = 5.0
-"""For how long an exporter of the collector may still be busy with the metric when Prometheus has it."""
 
 _SAMPLE = re.compile(rf"{PROBE_METRIC}(?P<labels>\{{.*\}}) (?P<value>\S+)")
 _PROTOCOL = re.compile(r'[{,]protocol="([^"]*)"')
@@ -81,23 +78,17 @@ def judge(seen: Observation) -> Verdict | None:
     refusal = _probe.judge_sending(seen.sent, seen.counters, METRICS)
     if refusal:
         return refusal
-    troubled = _probe.troubled_exporters(seen.counters)
     if seen.found:
-        if not troubled:
-            return None
-        return Verdict(
-            COLLECTOR_EXPORT,
-            f"Prometheus has the metric, but the collector could not export it everywhere: {_probe.account(troubled, METRICS)}",
-            'see in the collector\'s log why ("Exporting failed"), and correct the address or credentials of that exporter, or take it out',
-        )
+        return _probe.judge_other_exporters(seen.counters, METRICS, "Prometheus has the metric")
     if seen.page is not None and not seen.unread:
-        return _judge_page(seen, troubled)
+        return _judge_page(seen)
     if seen.error is not None:
         return Verdict(PROMETHEUS_QUERY, *_split(str(seen.error)))
     return _judge_scraping(seen)
 
 
-def _judge_page(seen: Observation, troubled: t.Mapping[str, _probe.Exporter]) -> Verdict:
+def _judge_page(seen: Observation) -> Verdict:
+    troubled = _probe.troubled_exporters(seen.counters)
     missing = f"the collector took the metric, but its Prometheus exporter does not show it: {seen.page}"
     if troubled:
         return Verdict(
@@ -263,22 +254,8 @@ def probe(
 
     lost = travelling()
     scraped = targets() if lost and not any(one.error for one in lost) else None
-    grown = _probe.growth(before, counters())
-    if not lost and _probe.troubled_exporters(grown):
-        grown = _settled(before, counters, clock, sleep)
+    grown = _probe.growth(before, counters()) if lost else _probe.settled_growth(before, counters, clock, sleep)
     return [_proof(flight, grown, scraped, wanted) for flight in flights]
-
-
-def _settled(before: Counters | str, counters: t.Callable[[], Counters | str], clock: _probe.Clock, sleep: _probe.Sleep) -> Counters | str:
-    """The growth once all exporters have got rid of what they had, or after a while."""
-    grown: list[Counters | str] = []
-
-    def settled() -> bool:
-        grown[:] = [_probe.growth(before, counters())]
-        return not _probe.troubled_exporters(grown[0])
-
-    _probe.poll(settled, SETTLE_SECONDS, clock, sleep)
-    return grown[0]
 
 
 def _proof(flight: Flight, grown: Counters | str, scraped: t.Sequence[ScrapeTarget] | None, wanted: t.Mapping[str, str] | None) -> dict[str, t.Any]:

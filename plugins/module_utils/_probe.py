@@ -33,8 +33,21 @@ COLLECTOR_ARGS: dict[str, dict[str, t.Any]] = {
 FIRST_CONTACT_SECONDS = 15.0
 """After that long without any answer a server is not restarting, it is the wrong address."""
 
+SETTLE_SECONDS = 5.0
+"""For how long an exporter of the collector may still be busy with what another one has delivered."""
+
 REQUEST_SECONDS = 10.0
 """Most that one request for a page of metrics may take."""
+
+Sender = t.Callable[[t.Any, float], Reply]
+"""Hands an OTLP request to the collector in one attempt of so many seconds; raises Unreachable."""
+
+Clock = t.Callable[[], float]
+"""Monotonic seconds."""
+
+Sleep = t.Callable[[float], None]
+"""Lets so many seconds pass on the clock."""
+
 
 _COUNTED = {
     "receiver_accepted": "accepted",
@@ -135,6 +148,41 @@ def troubled_exporters(counters: Counters | str) -> dict[str, Exporter]:
     return failed_exporters(counters) | {name: one for name, one in counters.exporters.items() if one.sent <= 0 and one.queued > 0}
 
 
+def stuck_exporters(counters: Counters | str) -> dict[str, Exporter]:
+    """Those that send nothing at all while they should.
+
+    Other than ``troubled_exporters`` it leaves out one that works and has failed with something: that need not be the probe's.
+    """
+    return {name: one for name, one in troubled_exporters(counters).items() if one.sent <= 0}
+
+
+def settled_growth(before: Counters | str, counters: t.Callable[[], Counters | str], clock: Clock, sleep: Sleep) -> Counters | str:
+    """The growth once no exporter is stuck any more, or after a while: what arrived in one place may still be on its way to another."""
+    grown: list[Counters | str] = []
+
+    def settled() -> bool:
+        grown[:] = [growth(before, counters())]
+        return not stuck_exporters(grown[0])
+
+    poll(settled, SETTLE_SECONDS, clock, sleep)
+    return grown[0]
+
+
+def judge_other_exporters(counters: Counters | str, signal: Signal, arrived: str) -> Verdict | None:
+    """Whether something that has arrived could not be exported to another place as well.
+
+    :param arrived: where it did, in words.
+    """
+    stuck = stuck_exporters(counters)
+    if not stuck:
+        return None
+    return Verdict(
+        COLLECTOR_EXPORT,
+        f"{arrived}, but the collector could not export it everywhere: {account(stuck, signal)}",
+        'see in the collector\'s log why ("Exporting failed"), and correct the address or credentials of that exporter, or take it out',
+    )
+
+
 def account(exporters: t.Mapping[str, Exporter], signal: Signal) -> str:
     """What exporters counted, in words."""
     unit = signal.items.replace("_", " ")
@@ -182,16 +230,6 @@ def judge_sending(sent: Reply | str, counters: Counters | str, signal: Signal) -
     }
     cure = next((text for codes, text in cures.items() if sent.code in codes), "see the collector's log")
     return Verdict(COLLECTOR_REFUSED, f"the collector refused the {signal.what}: {sent.code} {sent.text}".strip(), cure)
-
-
-Sender = t.Callable[[t.Any, float], Reply]
-"""Hands an OTLP request to the collector in one attempt of so many seconds; raises Unreachable."""
-
-Clock = t.Callable[[], float]
-"""Monotonic seconds."""
-
-Sleep = t.Callable[[float], None]
-"""Lets so many seconds pass on the clock."""
 
 
 def send(request: t.Any, sender: Sender, timeout: float, clock: Clock, sleep: Sleep) -> tuple[Reply | str, float]:

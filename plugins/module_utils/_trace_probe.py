@@ -54,7 +54,7 @@ class Observation:
 
 
 def judge(seen: Observation) -> Verdict | None:
-    """Name the first hop that lost the trace; None when it arrived and was found both ways."""
+    """Name the first hop that lost the trace; None when it arrived, was found both ways, and no exporter of the collector is stuck."""
     refusal = _probe.judge_sending(seen.sent, seen.counters, TRACES)
     if refusal:
         return refusal
@@ -62,7 +62,7 @@ def judge(seen: Observation) -> Verdict | None:
         return _judge_loss(seen.by_id or Read("missing"), seen)
     if seen.search is None or seen.search.state != "ok":
         return _judge_search(seen.search or Read("missing"), seen)
-    return None
+    return _probe.judge_other_exporters(seen.counters, TRACES, "Tempo has the trace")
 
 
 def _judge_loss(by_id: Read, seen: Observation) -> Verdict:
@@ -218,7 +218,7 @@ def probe(
     poll(search, lambda: [one for one in stored() if one.search_seconds is None], limits.search)
 
     lost = any(flight.search_seconds is None for flight in flights)
-    grown = _probe.growth(before, counters()) if lost else "they were not asked for"
+    grown = _probe.growth(before, counters()) if lost else _probe.settled_growth(before, counters, clock, sleep)
     return [_proof(flight, probe_id, grown, tempo.clock_skew) for flight in flights]
 
 

@@ -144,7 +144,7 @@ proofs:
         - Where the trace was lost; V(null) if it was not.
         - V(collector_unreachable), no answer from the collector's OTLP receiver.
         - V(collector_refused), the collector answered that it does not take the trace.
-        - V(collector_export), the collector took the trace and could not export it, by its own metrics.
+        - V(collector_export), the collector took the trace and could not export it, to Tempo or to another place, by its own metrics.
         - V(tempo_store), the collector exported the trace and Tempo does not have it.
         - V(after_collector), one of these two; the collector's metrics could not tell which.
         - V(tempo_query), Tempo's query API is not reachable or refuses to read.

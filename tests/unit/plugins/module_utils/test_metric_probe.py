@@ -46,6 +46,7 @@ UP, BAD, NEW = (
         ({"found": True, "page": "http://c:8889: refused", "unread": True}, None, ()),
         # The remote write that was asked for does not work: Prometheus has it, and somebody else has not.
         ({"found": True, "counters": FAILING}, COLLECTOR_EXPORT, ("Prometheus has the metric", "exporter remote: 0 metric points sent, 1 failed")),
+        ({"found": True, "counters": counters(prometheus=Exporter(sent=1), remote=Exporter(sent=4, failed=1))}, None, ()),
         ({"found": True, "counters": RETRYING}, COLLECTOR_EXPORT, ("exporter remote", "queue size 1")),
         ({"sent": "http://c:4317: Connection refused"}, COLLECTOR_UNREACHABLE, ("http://c:4317",)),
         ({"sent": Reply(False, "UNIMPLEMENTED", "unknown service")}, COLLECTOR_REFUSED, ("takes no metrics", "metrics pipeline")),
