@@ -227,6 +227,8 @@ def test_authentication_of_a_service_that_has_both_ports(raw):
     assert raw.info.url == f"http://{HOST}"
     raw.annotate(auth="True")
     assert raw.info.url == f"https://{HOST}:8443"
+    raw.ports(port(80))  # KServe has not seen the annotation yet
+    assert (raw.info.url, raw.info.auth_required) == (f"http://{HOST}", True)
 
 
 def test_a_transformer_is_called_and_the_predictor_names_the_model(raw):
@@ -404,6 +406,13 @@ def test_a_worker_of_several_nodes_is_not_the_one_that_serves(raw):
     worker["metadata"]["name"] = "mistral-24b-predictor-worker"
     worker["spec"]["template"]["spec"]["containers"][0].update(name="worker-container", args=["--served-model-name=worker"])
     raw.deployments.insert(0, worker)
+    assert raw.info.model == "mistral-24b"
+    raw.container["name"] = "simulator"
+    assert raw.info.model == "mistral-24b"
+
+
+def test_a_container_beside_the_one_that_serves(raw):
+    raw.deployments[0]["spec"]["template"]["spec"]["containers"].insert(0, {"name": "proxy", "args": ["--model=none"]})
     assert raw.info.model == "mistral-24b"
 
 
