@@ -34,6 +34,7 @@ ACCOUNTS = {
 PAUSE = "registry.k8s.io/pause:3.10"
 OLM = "quay.io/operator-framework/olm:v0.38.0"
 OPM = "quay.io/operator-framework/opm:v1.56.0"
+COLLECTOR = "ghcr.io/open-telemetry/opentelemetry-collector-releases/opentelemetry-collector"
 GRAFANA_OPERATOR = "ghcr.io/grafana/grafana-operator:v5.18.0"
 
 
@@ -69,7 +70,8 @@ IMAGES = (
     of_program("docker.io/grafana/tempo:2.10.5", "tempo"),
     of_program("docker.io/grafana/tempo-query:2.10.5", "tempo-query"),
     of_program("ghcr.io/open-telemetry/opentelemetry-operator/opentelemetry-operator:0.140.0", "opentelemetry-operator", path="/manager"),
-    of_program("ghcr.io/open-telemetry/opentelemetry-collector-releases/opentelemetry-collector:0.158.0", "otelcol"),
+    # The operator's default, and the distribution that has upstream all components that the collection's configurations name.
+    *(of_program(f"{COLLECTOR}{distribution}:0.158.0", "otelcol") for distribution in ("", "-contrib")),
     of_program(GRAFANA_OPERATOR, "grafana-operator", path="/manager"),
     of_program("quay.io/prometheus-operator/prometheus-operator:v0.85.0", "prometheus-operator", path="/bin/operator"),
     of_program(
