@@ -16,6 +16,8 @@ CNI_PLUGINS = "/usr/lib/cni"
 NEEDED = {
     "containerd": "containerd", "runc": "runc", f"{CNI_PLUGINS}/bridge": "containernetworking-plugins", "iptables": "iptables",
     "conntrack": "conntrack", "ip": "iproute2", "nsenter": "util-linux", "mount": "mount",
+    # for programs with C code
+    "gcc": "gcc", "gencat": "libc6-dev",
     # for images
     "catatonit": "catatonit", "/bin/busybox": "busybox-static",
 }  # fmt: skip

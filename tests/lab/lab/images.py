@@ -36,6 +36,17 @@ OLM = "quay.io/operator-framework/olm:v0.38.0"
 OPM = "quay.io/operator-framework/opm:v1.56.0"
 COLLECTOR = "ghcr.io/open-telemetry/opentelemetry-collector-releases/opentelemetry-collector"
 GRAFANA_OPERATOR = "ghcr.io/grafana/grafana-operator:v5.18.0"
+GRAFANA_HOME = "/usr/share/grafana"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The files that were kept of a program's module."""
+
+    program: str
+
+
+Source = str | Path | bytes | Kept
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Image:
 
     reference: str  # as the cluster names it
     entrypoint: tuple[str, ...] = ()
-    files: Mapping[str, str | Path | bytes] = field(default_factory=dict)
+    files: Mapping[str, Source] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,6 +95,12 @@ IMAGES = (
     of_program("ghcr.io/llm-d/llm-d-inference-sim:v0.10.2", "llm-d-inference-sim", path="/app/llm-d-inference-sim"),
     of_program("lab.internal/load-generator:v1.47.0", "load-generator"),
     of_program("lab.internal/gpu-exporter:v1.47.0", "gpu-exporter"),
+    Image(
+        "docker.io/grafana/grafana:11.3.0",
+        (f"{GRAFANA_HOME}/bin/grafana", "server", f"-homepath={GRAFANA_HOME}"),
+        # A shell, because there is one in Grafana's own image too.
+        {f"{GRAFANA_HOME}/bin/grafana": "grafana", GRAFANA_HOME: Kept("grafana"), "/bin/sh": Path("/bin/busybox")},
+    ),
 )
 
 
@@ -93,6 +110,7 @@ class Images:
     def __init__(self, builder: Builder, programs: dict[str, Program]) -> None:
         self.blobs = builder.cache / "images"
         self._builder = builder
+        self._programs = programs
         self._binary = binaries(programs, builder)
 
     def build(self, images: Iterable[Image]) -> None:
@@ -116,7 +134,9 @@ class Images:
             )
             urllib.request.urlopen(request, timeout=30).close()
 
-    def _source(self, source: str | Path | bytes) -> Path | bytes:
+    def _source(self, source: Source) -> Path | bytes:
+        if isinstance(source, Kept):
+            return self._builder.entry(self._programs[source.program]) / "files"
         return Path(self._binary(source)) if isinstance(source, str) else source
 
     def _manifest(self, image: Image) -> Path:

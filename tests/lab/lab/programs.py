@@ -25,14 +25,22 @@ class Program:
     ldflags: str = ""
     keep: tuple[str, ...] = ()  # globs of the module's files that the lab needs
     crds: tuple[str, ...] = field(default=(), repr=False)  # globs of kept files; not part of the key
+    cgo: bool = field(default=False, repr=False)  # with C code, linked statically
 
     @property
     def source(self) -> Path:
         return ROOT / "programs" / self.name
 
+    @property
+    def prepare(self) -> Path:
+        """A script that, where there is one, generates sources; it runs in the copy of `source` that is compiled."""
+        return self.source / "prepare.py"
+
     def key(self, go_version: str) -> str:
         """Name of the cache entry: follows from everything that goes into the build."""
         digest = hashlib.sha256(repr((self, go_version)).encode())
+        if self.cgo:
+            digest.update(b"cgo")
         for path in sorted(self.source.rglob("*")):
             if path.is_file() and not path.name.endswith(NOT_BUILT):
                 digest.update(path.relative_to(self.source).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

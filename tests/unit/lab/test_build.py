@@ -22,7 +22,7 @@ def hello(tmp_path, monkeypatch, request):
     # Go's runtime takes seconds to compile: once for all tests and runs, while the builder's own caches start empty.
     compiled = str(request.config.cache.mkdir("go-build"))
     environment = Builder._environment
-    monkeypatch.setattr(Builder, "_environment", lambda self, area: {**environment(self, area), "GOCACHE": compiled})
+    monkeypatch.setattr(Builder, "_environment", lambda self, *which: {**environment(self, *which), "GOCACHE": compiled})
     source = tmp_path / "lab" / "programs" / "hello"
     source.mkdir(parents=True)
     (source / "go.mod").write_text("module lab/hello\n\ngo 1.24\n")
@@ -83,6 +83,34 @@ def test_a_second_build_waits_for_the_first(hello, tmp_path):
         assert not builder.entry(program).exists()
     second.result()
     assert builder.binary(program, "hello").exists()
+
+
+def test_sources_that_a_script_generates_are_not_left_in_the_programs_folder(hello, tmp_path):
+    program, source = hello
+    (source / "prepare.py").write_text(
+        "from pathlib import Path\nPath('generated.go').write_text('package main\\n\\nfunc init() { print(42) }\\n')\n"
+    )
+    builder = Builder(tmp_path / "cache", lambda line: None)
+    builder.build([program])
+    assert subprocess.run([builder.binary(program, "hello")], check=True, capture_output=True, text=True).stderr == "421.0.0"
+    assert {path.name for path in source.iterdir()} == {"go.mod", "main.go", "prepare.py"}
+
+    (source / "prepare.py").write_text("raise SystemExit('nothing was generated')")
+    with pytest.raises(BuildError, match=r"(?s)^hello failed: .*prepare.py .*ended with 1:\nnothing was generated"):
+        builder.build([program])
+
+
+def test_a_program_with_c_code_is_linked_statically(hello, tmp_path):
+    program, source = hello
+    (source / "main.go").write_text('package main\n\n// #include <string.h>\nimport "C"\n\nfunc main() { print(C.strlen(C.CString("four"))) }\n')
+    with pytest.raises(BuildError):  # without C
+        Builder(tmp_path / "cache", lambda line: None).build([program])
+    program = replace(program, cgo=True)
+    builder = Builder(tmp_path / "cache", lambda line: None)
+    builder.build([program])
+    binary = builder.binary(program, "hello")
+    assert subprocess.run([binary], check=True, capture_output=True, text=True).stderr == "4"
+    assert b"/ld-linux" not in binary.read_bytes()
 
 
 def test_a_binary_that_is_not_built_names_the_cure(hello, tmp_path):

@@ -15,7 +15,7 @@ import threading
 
 import pytest
 from lab.build import Builder
-from lab.images import IMAGES, MANIFEST, Image, Images
+from lab.images import IMAGES, MANIFEST, Image, Images, Kept
 from lab.programs import ROOT, load
 
 
@@ -109,10 +109,25 @@ def test_push_tells_a_registry_the_manifests(images, image):
     assert put == [("/v2/group/name/manifests/v1", MANIFEST, images._manifest(image).read_bytes())]
 
 
+def test_files_kept_of_a_module(tmp_path, said):
+    builder, program = Builder(tmp_path / "cache", said.append), load()["grafana"]
+    home = builder.entry(program) / "files" / "conf"
+    home.mkdir(parents=True)
+    (home / "defaults.ini").write_text("[server]")
+    images = Images(builder, {"grafana": program})
+    image = Image("registry.example.com/web:v1", files={"/usr/share/web": Kept("grafana")})
+    images.build([image])
+    manifest = json.loads(images._manifest(image).read_text())
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob(images, manifest["layers"][0])))) as archive:
+        assert archive.extractfile("usr/share/web/conf/defaults.ini").read() == b"[server]"
+
+
 def test_every_program_of_an_image_is_one_of_the_labs():
     binaries = {name for program in load().values() for name in program.packages}
     named = {source for image in IMAGES for source in image.files.values() if isinstance(source, str)}
     assert named <= binaries
+    kept = {source.program for image in IMAGES for source in image.files.values() if isinstance(source, Kept)}
+    assert kept <= {program.name for program in load().values() if program.keep}
     assert len({image.reference for image in IMAGES}) == len(IMAGES)
 
 
