@@ -15,9 +15,10 @@ a Secret unless all of its output is suppressed, errors included.
 from __future__ import annotations
 
 import base64
+import secrets
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _resources, _wait
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
@@ -38,6 +39,9 @@ if t.TYPE_CHECKING:
 CREATED, CHANGED, UNCHANGED, DELETED = "created", "changed", "unchanged", "deleted"
 HIDDEN, HIDDEN_CHANGED = "(hidden)", "(hidden, changed)"
 
+#: Bytes of a generated value; in base64 they are 32 characters without padding.
+GENERATED_BYTES = 24
+
 #: Answers that pass by themselves: an API server that is just starting.
 PASSING = (408, 429, 502, 503, 504)
 #: The same for an admission webhook, in an answer 500; other answers 500 come for manifests that no schema has.
@@ -49,13 +53,17 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 @dataclass(frozen=True)
 class Manifest:
-    """One object as it shall be. ``namespace`` is empty for what has none."""
+    """One object as it shall be. ``namespace`` is empty for what has none.
+
+    ``generated`` are keys of a Secret whose values are made up once: those that the Secret has already are kept.
+    """
 
     api_version: str
     kind: str
     name: str
     namespace: str
     body: Object
+    generated: Sequence[str] = ()
 
     @property
     def group(self) -> str:
@@ -78,11 +86,16 @@ class Outcome:
     after: Object | None = None
 
 
-def parse(entries: Sequence[t.Any], secret_data: Mapping[str, Mapping[str, t.Any]] | None = None) -> list[Manifest]:
+def parse(
+    entries: Sequence[t.Any],
+    secret_data: Mapping[str, Mapping[str, t.Any]] | None = None,
+    generated_data: Mapping[str, Sequence[str]] | None = None,
+) -> list[Manifest]:
     """Manifests from dictionaries and YAML texts (of any number of documents), in their order.
 
-    ``secret_data`` has keys and values in the clear for Secrets of that name; ``stringData`` of a Secret is taken over in the
-    same way, because a server-side apply of it would never own what it writes. Raises ModelMonitoringError.
+    ``secret_data`` has keys and values in the clear for Secrets of that name, ``generated_data`` keys whose values are made up once;
+    ``stringData`` of a Secret is taken over in the same way, because a server-side apply of it would never own what it writes.
+    Raises ModelMonitoringError.
     """
     manifests = [_manifest(body, f"manifests[{number}]") for number, entry in enumerate(entries) for body in _documents(entry, number)]
     seen: set[tuple[str, str]] = set()
@@ -90,16 +103,17 @@ def parse(entries: Sequence[t.Any], secret_data: Mapping[str, Mapping[str, t.Any
         if (manifest.group, manifest.target) in seen:
             raise ModelMonitoringError(f"manifests: {manifest.target} is there twice: remove one of the two.")
         seen.add((manifest.group, manifest.target))
-    secrets = [manifest for manifest in manifests if _is_secret(manifest.body)]
-    unknown = sorted(set(secret_data or {}) - {manifest.name for manifest in secrets})
-    if unknown:
-        raise ModelMonitoringError(f"secret_data: manifests have no Secret {', '.join(unknown)}: correct the name, or add the Secret.")
-    for manifest in secrets:
+    those = [manifest for manifest in manifests if _is_secret(manifest.body)]
+    for option, named in (("secret_data", secret_data), ("generated_data", generated_data)):
+        unknown = sorted(set(named or {}) - {manifest.name for manifest in those})
+        if unknown:
+            raise ModelMonitoringError(f"{option}: manifests have no Secret {', '.join(unknown)}: correct the name, or add the Secret.")
+    for manifest in those:
         data = {**(manifest.body.pop("stringData", None) or {}), **((secret_data or {}).get(manifest.name) or {})}
         if data:
             encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in data.items()}
             manifest.body["data"] = {**(manifest.body.get("data") or {}), **encoded}
-    return manifests
+    return [replace(one, generated=tuple((generated_data or {}).get(one.name) or ())) if _is_secret(one.body) else one for one in manifests]
 
 
 def _documents(entry: t.Any, number: int) -> list[t.Any]:
@@ -191,10 +205,11 @@ class Manager:
                 return Outcome(manifest.target, UNCHANGED)
         if before is not None and manifest.kind in self._create_only:
             return Outcome(manifest.target, UNCHANGED, before, before)
+        body = completed(manifest, before)
         try:
             after = self._persevere(
                 lambda: self._kube.apply(
-                    f"{collection}/{manifest.name}", manifest.body, f"apply {manifest.target}", fieldValidation="Strict", **self._query, **self._dry
+                    f"{collection}/{manifest.name}", body, f"apply {manifest.target}", fieldValidation="Strict", **self._query, **self._dry
                 )
             )
         except KubeError as error:
@@ -286,6 +301,15 @@ class Manager:
             else:
                 patience.answered()
                 return answer
+
+
+def completed(manifest: Manifest, before: Object | None) -> Object:
+    """What to apply: with the generated values of a Secret, which are those that it has, else new ones."""
+    if not manifest.generated:
+        return manifest.body
+    kept = (before or {}).get("data") or {}
+    generated = {key: kept.get(key) or base64.b64encode(secrets.token_urlsafe(GENERATED_BYTES).encode()).decode() for key in manifest.generated}
+    return {**manifest.body, "data": {**(manifest.body.get("data") or {}), **generated}}
 
 
 def passes(error: KubeError) -> bool:

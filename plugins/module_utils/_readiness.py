@@ -27,6 +27,10 @@ if t.TYPE_CHECKING:
 REFUSED_PODS_SECONDS = 60.0
 #: Seconds that an operator must keep saying that the configuration is wrong: it may not have seen a Secret just created.
 CONFIGURATION_SECONDS = 20.0
+#: Seconds that a Grafana must keep refusing an object: it takes it once a folder, or Grafana's database, is there. Then it is tried again.
+GRAFANA_REFUSES_SECONDS = 60.0
+#: Seconds that a router must keep refusing a Route: another one with its host may just be on its way out.
+ROUTE_REFUSED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,14 @@ def route(item: Object | None, related: Sequence[Object]) -> Verdict:
     ]
     if any(condition.get("status") == "True" for condition in admitted):
         return _ready("is admitted")
+    if admitted and admitted[0].get("reason") in ("HostAlreadyClaimed", "ExtendedValidationFailed"):
+        return Verdict(
+            _wait.FAILING,
+            _said(admitted[0], "is refused by the router"),
+            "Choose another host, or remove the Route that has it; correct the certificate where the message is about one",
+            cause="refused",
+            grace=ROUTE_REFUSED_SECONDS,
+        )
     return _waiting(_said(admitted[0] if admitted else {}, "is not admitted by a router"), "Check its host")
 
 
@@ -264,6 +276,56 @@ def collector(item: Object | None, related: Sequence[Object]) -> Verdict:
     return _rolled_out(related, "opentelemetry-operator")
 
 
+def grafana(item: Object | None, related: Sequence[Object]) -> Verdict:
+    """Grafana: its operator has gone through all stages, and the server that it made is rolled out (one elsewhere has none)."""
+    if item is None:
+        return MISSING
+    status = _status(item)
+    stage, result = status.get("stage"), status.get("stageStatus")
+    if not stage:
+        return _waiting("its operator has not reported on it yet", "Look at the grafana-operator's log")
+    if not item["spec"].get("external"):
+        verdict = _rolled_out(related, "grafana-operator")
+        if verdict.phase != _wait.READY:
+            return verdict
+    if (stage, result) != ("complete", "success"):
+        said = _short(status.get("lastMessage") or "")
+        return _waiting(f"its operator is at stage {stage}{f': {said}' if said else ''}", "Look at the grafana-operator's log")
+    return _ready(f"Grafana {status.get('version') or ''} answers its operator".replace("  ", " "))
+
+
+def grafana_content(synchronized: str) -> Predicate:
+    """What Grafana is given (data source, folder, dashboard), by the type of the condition that tells of it: all instances have taken it."""
+
+    def predicate(item: Object | None, related: Sequence[Object]) -> Verdict:
+        if item is None:
+            return MISSING
+        for name, cure, grace in (
+            ("InvalidSpec", "Correct what the message names in its spec, or the Secret or ConfigMap that it refers to", CONFIGURATION_SECONDS),
+            ("NoMatchingFolder", "Create the GrafanaFolder, or correct folderRef", CONFIGURATION_SECONDS),
+        ):
+            wrong = _condition(item, name)
+            if wrong.get("status") == "True" and _observed(item, wrong):
+                return Verdict(_wait.FAILING, _said(wrong, f"has the condition {name}"), cure, cause=name, grace=grace)
+        nowhere = _condition(item, "NoMatchingInstance")
+        if nowhere.get("status") == "True":
+            return _waiting(_said(nowhere, "no Grafana takes it"), "Wait for the Grafana, or correct spec.instanceSelector")
+        condition = _condition(item, synchronized)
+        if not condition or not _observed(item, condition):
+            return _waiting("its operator has not reported on it yet", "Look at the grafana-operator's log")
+        if condition.get("status") != "True":
+            return Verdict(
+                _wait.FAILING,
+                _said(condition, "Grafana has not taken it"),
+                "Correct what Grafana says; a 401 means that the admin password in its Secret is not Grafana's",
+                cause="refused",
+                grace=GRAFANA_REFUSES_SECONDS,
+            )
+        return _ready("Grafana has it")
+
+    return predicate
+
+
 def _rolled_out(workloads: Sequence[Object], operator: str) -> Verdict:
     """All workloads of an operand are rolled out, and there is at least one."""
     if not workloads:
@@ -295,6 +357,10 @@ TABLE: dict[tuple[str, str], Kind] = {
     ("apps", "Deployment"): Kind(deployment),
     ("apps", "StatefulSet"): Kind(stateful_set),
     ("batch", "Job"): Kind(job),
+    ("grafana.integreatly.org", "Grafana"): Kind(grafana, (_DEPLOYMENTS,)),
+    ("grafana.integreatly.org", "GrafanaDashboard"): Kind(grafana_content("DashboardSynchronized")),
+    ("grafana.integreatly.org", "GrafanaDatasource"): Kind(grafana_content("DatasourceSynchronized")),
+    ("grafana.integreatly.org", "GrafanaFolder"): Kind(grafana_content("FolderSynchronized")),
     ("opentelemetry.io", "OpenTelemetryCollector"): Kind(collector, (_DEPLOYMENTS, _STATEFUL_SETS, _DAEMON_SETS)),
     ("route.openshift.io", "Route"): Kind(route),
     ("tempo.grafana.com", "TempoMonolithic"): Kind(tempo(["tempo"]), (_STATEFUL_SETS,)),

@@ -31,6 +31,13 @@ options:
       - Never logged or shown. The diff of a Secret tells only which keys it has and which have changed.
     type: dict
     default: {}
+  generated_data:
+    description:
+      - By the name of a Secret of O(manifests), keys that get a random value of 32 characters when the Secret does not have them yet. Those
+        that it has are kept, so that a password is generated once. To have a new one, delete the key or the Secret.
+      - The value is made where the module runs, goes nowhere but into the Secret, and is never logged or shown.
+    type: dict
+    default: {}
   state:
     description:
       - V(present) applies the objects.
@@ -106,6 +113,19 @@ EXAMPLES = r"""
         access_key_id: "{{ access_key }}"
         access_key_secret: "{{ secret_key }}"
 
+- name: A Secret with a password that is generated once and kept
+  private_ai.model_monitoring.manifests:
+    manifests:
+      - apiVersion: v1
+        kind: Secret
+        metadata:
+          name: grafana-admin-credentials
+          namespace: private-ai-demo
+        stringData:
+          GF_SECURITY_ADMIN_USER: admin
+    generated_data:
+      grafana-admin-credentials: [GF_SECURITY_ADMIN_PASSWORD]
+
 - name: What the templates of a role make
   private_ai.model_monitoring.manifests:
     manifests: "{{ query('ansible.builtin.template', 'namespace.yaml.j2', 'tempostack.yaml.j2') }}"
@@ -141,6 +161,7 @@ def argument_spec():
         **AUTH_ARG_SPEC,
         "manifests": {"type": "list", "elements": "raw", "required": True},
         "secret_data": {"type": "dict", "default": {}, "no_log": True},
+        "generated_data": {"type": "dict", "default": {}, "no_log": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "create_only": {"type": "list", "elements": "str", "default": ["Namespace"]},
         "one_per_namespace": {"type": "list", "elements": "str", "default": []},
@@ -165,7 +186,7 @@ def main():
     params = module.params
     manager = None
     try:
-        manifests = _manifests.parse(params["manifests"], params["secret_data"])
+        manifests = _manifests.parse(params["manifests"], params["secret_data"], params["generated_data"])
         manager = _manifests.Manager(
             _kube.Kube(_kube.connect(params)),
             params["field_manager"],

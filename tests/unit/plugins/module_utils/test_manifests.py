@@ -124,6 +124,11 @@ def test_what_is_no_manifest(entries, secrets, message):
         parse(entries, secrets)
 
 
+def test_a_generated_value_for_no_secret():
+    with pytest.raises(ModelMonitoringError, match="generated_data: manifests have no Secret t: correct the name, or add the Secret."):
+        parse([SECRET], generated_data={"t": ["password"]})
+
+
 def test_secret_data_is_put_in_and_the_clear_text_taken_out():
     (manifest,) = parse([SECRET], {"s": {"key": "ü"}})
     assert manifest.body["data"] == {"user": base64.b64encode(b"me").decode(), "key": base64.b64encode("ü".encode()).decode()}
@@ -136,6 +141,42 @@ def test_secrets_of_one_name_in_two_namespaces():
     for manifest in parse([SECRET, other], {"s": {"key": "a"}}):
         assert set(manifest.body["data"]) == {"user", "key"}
         assert "stringData" not in manifest.body
+
+
+def password(kube):
+    return base64.b64decode(kube.kept["/api/v1/namespaces/demo/secrets/s"]["data"]["password"]).decode()
+
+
+def test_a_generated_value_is_kept_and_made_anew_only_when_it_is_gone():
+    kube = Kube(NAMESPACE)
+    for expected in (CREATED, UNCHANGED):
+        made = manager(kube)
+        made.apply(parse([SECRET, CONFIG], generated_data={"s": ["password"]}))
+        assert actions(made)["Secret demo/s"] == expected
+        assert set(kube.kept["/api/v1/namespaces/demo/secrets/s"]["data"]) == {"user", "password"}
+    first = password(kube)
+    assert len(first) == 32
+    assert first not in str(_manifests.diff(made.outcomes))
+
+    del kube.kept["/api/v1/namespaces/demo/secrets/s"]["data"]["password"]
+    made = manager(kube)
+    made.apply(parse([SECRET], generated_data={"s": ["password"]}))
+    assert actions(made) == {"Secret demo/s": CHANGED}
+    assert password(kube) != first
+    (shown,) = _manifests.diff(made.outcomes)
+    assert "password: (hidden)" in shown["after"]
+    assert password(kube) not in shown["after"]
+
+
+def test_check_mode_says_that_a_value_would_be_generated_and_keeps_one_that_is_there():
+    kube = Kube(NAMESPACE)
+    made = manager(kube, dry=True)
+    made.apply(parse([SECRET], generated_data={"s": ["password"]}))
+    assert actions(made) == {"Secret demo/s": CREATED}
+    manager(kube).apply(parse([SECRET], generated_data={"s": ["password"]}))
+    made = manager(kube, dry=True)
+    made.apply(parse([SECRET], generated_data={"s": ["password"]}))
+    assert actions(made) == {"Secret demo/s": UNCHANGED}
 
 
 def test_created_then_unchanged_then_changed():

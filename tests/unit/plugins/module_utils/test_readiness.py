@@ -71,6 +71,12 @@ def pod(*containers, phase="Running", ready="False", **more):
     return thing(conditions(("Ready", ready, {"reason": "ContainersNotReady"}), phase=phase, containerStatuses=list(containers), **more))
 
 
+def grafana(stage="complete", result="success", message=""):
+    return thing({"stage": stage, "stageStatus": result, "lastMessage": message, "version": "10.0.0"}, kind="Grafana")
+
+
+APPLIED = {"reason": "ApplySuccessful", "message": "Folder was successfully applied to 1 instances", "observedGeneration": 2}
+REFUSES = {"reason": "ApplyFailed", "message": "Folder failed to be applied for 1 out of 1 instances. Errors:\n- demo/grafana: [401]"}
 CRASHED = {"terminated": {"exitCode": 1, "reason": "Error", "message": "bucket does not exist\n"}}
 
 # kind -> rows of (what it is about, object, related objects, phase, words)
@@ -169,8 +175,15 @@ TABLES = {
             "refused",
             thing({"ingress": [conditions(("Admitted", "False", {"reason": "HostAlreadyClaimed", "message": "taken"}))]}),
             [],
-            WAITING,
+            FAILING,
             "HostAlreadyClaimed: taken",
+        ),
+        (
+            "refused for another reason, which may pass",
+            thing({"ingress": [conditions(("Admitted", "False", {"reason": "RouteNotAdmitted", "message": "paused"}))]}),
+            [],
+            WAITING,
+            "RouteNotAdmitted: paused",
         ),
         ("not seen", thing({}), [], WAITING, "is not admitted by a router"),
     ],
@@ -249,6 +262,72 @@ TABLES = {
         ("not seen by its operator", thing({}), [deployment()], WAITING, "has not reported"),
         ("a sidecar has none", thing({}, spec={"mode": "sidecar"}), [], READY, "is a sidecar"),
     ],
+    ("grafana.integreatly.org", "Grafana"): [
+        ("up", grafana(), [deployment()], READY, "Grafana 10.0.0 answers its operator"),
+        ("not seen by its operator", thing({}), [], WAITING, "has not reported"),
+        ("no workload", grafana(stage="service"), [], WAITING, "has no Deployment"),
+        ("not rolled out", grafana(stage="complete", result="failed"), [deployment(available=0)], WAITING, "Deployment x: 0 of 2"),
+        ("says that it is complete while its pods are replaced", grafana(), [deployment(updated=1)], WAITING, "Deployment x: 2 of 2"),
+        (
+            "its operator is refused by it",
+            grafana(stage="complete", result="failed", message="failed fetching version from instance: empty version received from server"),
+            [deployment()],
+            WAITING,
+            "its operator is at stage complete: failed fetching version",
+        ),
+        (
+            "waits for an ingress",
+            grafana(stage="ingress", result="in progress", message="ingress is not ready yet"),
+            [deployment()],
+            WAITING,
+            "ingress",
+        ),
+        ("elsewhere", thing({"stage": "complete", "stageStatus": "success"}, spec={"external": {"url": "https://g"}}), [], READY, "Grafana answers"),
+    ],
+    **{
+        ("grafana.integreatly.org", kind): [
+            ("taken", thing(conditions((name, "True", APPLIED)), generation=2), [], READY, "Grafana has it"),
+            ("taken, but an older one", thing(conditions((name, "True", APPLIED)), generation=3), [], WAITING, "has not reported"),
+            ("refused", thing(conditions((name, "False", REFUSES))), [], FAILING, "ApplyFailed: Folder failed to be applied for 1 out of 1"),
+            ("not seen by its operator", thing({}), [], WAITING, "has not reported"),
+            ("new", thing(), [], WAITING, "has not reported"),
+            (
+                "no Grafana yet",
+                thing(conditions(("NoMatchingInstance", "True", {"reason": "EmptyAPIReply", "message": "None of the available"}))),
+                [],
+                WAITING,
+                "EmptyAPIReply: None of the available",
+            ),
+            (
+                "invalid",
+                thing(conditions(("InvalidSpec", "True", {"reason": "InvalidModel", "message": "could not build"}), (name, "True", APPLIED))),
+                [],
+                FAILING,
+                "InvalidModel: could not build",
+            ),
+            (
+                "an older one was invalid",
+                thing(
+                    conditions(("InvalidSpec", "True", {"reason": "InvalidModel", "observedGeneration": 1}), (name, "True", APPLIED)), generation=2
+                ),
+                [],
+                READY,
+                "Grafana has it",
+            ),
+            (
+                "folder that is not there",
+                thing(conditions(("NoMatchingFolder", "True", {"reason": "NotFound", "message": "Folder with name x not found"}))),
+                [],
+                FAILING,
+                "NotFound: Folder with name x not found",
+            ),
+        ]
+        for kind, name in (
+            ("GrafanaDashboard", "DashboardSynchronized"),
+            ("GrafanaDatasource", "DatasourceSynchronized"),
+            ("GrafanaFolder", "FolderSynchronized"),
+        )
+    },
     ("serving.kserve.io", "InferenceService"): [
         ("ready", thing(conditions(("Ready", "True"))), [], READY, "is ready"),
         ("not ready", thing(conditions(("Ready", "False", {"reason": "NoPod", "message": "m"}))), [], WAITING, "NoPod: m"),
