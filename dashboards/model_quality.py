@@ -178,12 +178,12 @@ def dashboard() -> Dashboard:
             may_be_empty=GUARDRAILS,
         ),
     ]
-    quantized = "quant|awq|gptq|int[48]|fp8|w[48]a"
+    quantized = "(?:quant|awq|gptq|int[48]|fp8|w[48]a)"
     variables = [
         data_source("prometheus", "Prometheus"),
         values_of("namespace", "Namespace", "lm_eval_score", "namespace"),
-        values_of("full", "Full precision", 'lm_eval_score{namespace=~"$namespace"}', "model", many=False, regex=f"/^(?!.*({quantized})).*$/i"),
-        values_of("quantized", "Quantised", 'lm_eval_score{namespace=~"$namespace"}', "model", many=False, regex=f"/^.*({quantized}).*$/i"),
+        values_of("full", "Full precision", 'lm_eval_score{namespace=~"$namespace"}', "model", many=False, regex=f"/^(?!.*{quantized}).*$/i"),
+        values_of("quantized", "Quantised", 'lm_eval_score{namespace=~"$namespace"}', "model", many=False, regex=f"/.*{quantized}.*/i"),
         values_of("task", "Task", 'lm_eval_score{namespace=~"$namespace"}', "task"),
         values_of("metric", "Metric", 'lm_eval_score{namespace=~"$namespace"}', "metric"),
     ]
