@@ -218,7 +218,7 @@ def dashboard() -> Dashboard:
         number("objective_ttft", "Objective: time to first token (s)", 2, "What the time to first token should stay below, in seconds."),
         number("objective_itl", "Objective: time between tokens (s)", 0.1, "What the time between tokens should stay below, in seconds."),
         number("objective_e2e", "Objective: end-to-end latency (s)", 30, "What the end-to-end latency should stay below, in seconds."),
-        number("objective_error_ratio", "Objective: error ratio", 0.01, "What the share of failed requests should stay below, between 0 and 1."),
+        number("objective_error_ratio", "Objective: error ratio", 0.05, "What the share of failed requests should stay below, between 0 and 1."),
     ]
     return assemble(
         UID,
