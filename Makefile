@@ -1,10 +1,11 @@
-.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits bench-collector lab-build lab-up lab-down clean rules dashboards
+.PHONY: setup demo test lint unit sanity artifact integration lab-test site-test faults molecule bench-waits bench-collector lab-build lab-up lab-down clean rules dashboards screenshots
 LAB = PYTHONPATH=tests/lab .venv/bin/python -m lab
 CONTROL_PLANE = PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests/lab KUBECONFIG=$(CURDIR)/.lab/control-plane/kubeconfig
 FULL = set -a && . $(CURDIR)/.lab/full/minio.env && export KUBECONFIG=$(CURDIR)/.lab/full/kubeconfig PATH=$(CURDIR)/.venv/bin:$$PATH &&
 
 setup: ; @tests/tools/setup.sh
 dashboards: setup ; @.venv/bin/python -m dashboards
+screenshots: lab-up ; @$(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections python -m dashboards.plots
 demo: lab-up ; @$(FULL) ansible-playbook site.yml -i inventories/lab
 test: lint unit rules artifact sanity integration lab-test molecule site-test
 lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)

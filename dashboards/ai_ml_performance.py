@@ -155,9 +155,9 @@ def dashboard() -> Dashboard:
             "objective_ttft",
         ),
         latency(
-            "Time between tokens",
+            "Inter-token latency",
             "vllm_inter_token_latency_seconds",
-            "Inter-token latency: the pace at which an answer appears once it has begun.",
+            "From one token to the next: the pace at which an answer appears once it has begun.",
             "objective_itl",
         ),
         latency("End-to-end latency", "vllm_e2e_request_latency_seconds", "From the arrival of a request to its last token.", "objective_e2e"),
@@ -216,7 +216,7 @@ def dashboard() -> Dashboard:
         values_of("namespace", "Namespace", "vllm_requests_running", "namespace"),
         values_of("model", "Model", 'vllm_requests_running{namespace=~"$namespace"}', "model_name"),
         number("objective_ttft", "Objective: time to first token (s)", 2, "What the time to first token should stay below, in seconds."),
-        number("objective_itl", "Objective: time between tokens (s)", 0.1, "What the time between tokens should stay below, in seconds."),
+        number("objective_itl", "Objective: inter-token latency (s)", 0.1, "What the inter-token latency should stay below, in seconds."),
         number("objective_e2e", "Objective: end-to-end latency (s)", 30, "What the end-to-end latency should stay below, in seconds."),
         number("objective_error_ratio", "Objective: error ratio", 0.05, "What the share of failed requests should stay below, between 0 and 1."),
     ]

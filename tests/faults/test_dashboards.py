@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """dashboard_probe in a cluster where site.yml has run: what blanks panels elsewhere is done here, and the probe must name dashboard, panel and cause.
 
-KUBECONFIG names the cluster, MODEL_MONITORING_NAMESPACE the namespace if it is not the default, PROMETHEUS_SERVICE (namespace/name:port) the Prometheus
-that the dashboards read.
+KUBECONFIG names the cluster, MODEL_MONITORING_NAMESPACE the namespace if it is not the default, PROMETHEUS_SERVICE the Prometheus that the
+dashboards read (namespace/name:port).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def grafana(password):
 
 
 @pytest.fixture(autouse=True)
-def all_is_well() -> None:
+def all_is_well():
     """Each test begins and ends with dashboards that show data."""
     assert problems(timeout=180) == []
     yield
