@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import textwrap
 import time
 import typing as t
 from datetime import datetime, timezone
@@ -344,7 +345,8 @@ def draw(board: Board, model: t.Mapping[str, t.Any]) -> Figure:
         axes = figure.add_axes(place(*inside))
         if all(outcome.state != _dashboard.DATA for outcome in outcomes.values()):
             axes.axis("off")
-            axes.text(0.5, 0.5, Looks(one).no_value, ha="center", va="center", fontsize=9, color=FAINT, wrap=True, transform=axes.transAxes)
+            words = textwrap.fill(Looks(one).no_value, int(w / 7.5))
+            axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=9, color=FAINT, transform=axes.transAxes)
         elif one["type"] == "timeseries":
             draw_lines(axes, one, outcomes, board.range_of(panels[one["id"]]))
         elif one["type"] == "stat":
