@@ -95,7 +95,7 @@ def start(cluster):
     """Start a module: ``start("crd_wait", crds=[...])``; with ``watching`` returns when it has opened a watch of that resource."""
     started = []
 
-    def begin(name: str, *, check: bool = False, watching: str = "", **arguments) -> Running:
+    def begin(name: str, /, *, check: bool = False, watching: str = "", **arguments) -> Running:
         before = cluster.watches(watching) if watching else 0
         running = Running(cluster, name, check, arguments)
         started.append(running)
@@ -114,7 +114,7 @@ def start(cluster):
 def run(start):
     """Run a module to its end: ``run("crd_wait", crds=[...])`` returns its result."""
 
-    def whole(name: str, **arguments) -> dict:
+    def whole(name: str, /, **arguments) -> dict:
         return start(name, **arguments).result()
 
     return whole

@@ -50,6 +50,25 @@ def test_texts_of_many_documents(run, namespace):
     assert len(run("manifests", manifests=[text, ""])["objects"]) == 2
 
 
+def test_a_value_is_generated_once(run, start, cluster, namespace):
+    def value():
+        return base64.b64decode(cluster.get(f"/api/v1/namespaces/{namespace}/secrets/s")["data"]["password"]).decode()
+
+    options = {"manifests": [secret(namespace, user="me")], "generated_data": {"s": ["password"]}}
+    assert actions(start("manifests", check=True, **options).result()) == {f"Secret {namespace}/s": "created"}
+    made = run("manifests", **options)
+    assert actions(made) == {f"Secret {namespace}/s": "created"}
+    first = value()
+    assert len(first) == 32
+    assert first not in json.dumps(made)
+    assert run("manifests", **options)["changed"] is False
+    assert start("manifests", check=True, **options).result()["changed"] is False
+    assert value() == first
+    cluster.merge(f"/api/v1/namespaces/{namespace}/secrets/s", {"data": {"password": None}})
+    assert actions(run("manifests", **options)) == {f"Secret {namespace}/s": "changed"}
+    assert value() != first
+
+
 def test_check_mode_changes_nothing(start, cluster, namespace):
     made = start("manifests", check=True, manifests=[config(namespace, a="1")]).result()
     assert actions(made) == {f"ConfigMap {namespace}/settings": "created"}

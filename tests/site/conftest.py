@@ -34,6 +34,10 @@ TOUCHED = (
     ("monitoring.coreos.com/v1", "PodMonitor"),
     ("monitoring.coreos.com/v1", "ServiceMonitor"),
     ("monitoring.coreos.com/v1", "PrometheusRule"),
+    ("grafana.integreatly.org/v1beta1", "Grafana"),
+    ("grafana.integreatly.org/v1beta1", "GrafanaDatasource"),
+    ("grafana.integreatly.org/v1beta1", "GrafanaFolder"),
+    ("grafana.integreatly.org/v1beta1", "GrafanaDashboard"),
 )
 
 

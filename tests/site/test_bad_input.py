@@ -8,9 +8,13 @@ import base64
 import json
 import re
 import socket
+from pathlib import Path
 
 import kubernetes
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DASHBOARD = str(ROOT / "molecule" / "grafana" / "files" / "probe.json")
 
 OPERATOR = {"name": "tempo", "package": "tempo-operator", "namespace": "tempo-operator"}
 
@@ -110,6 +114,46 @@ ROWS = {
         {},
         "InferenceService private-ai-demo/mistral-25b",
     ),
+    "Prometheus that is not there": (
+        ("--tags=grafana", *variables(grafana_prometheus_url="http://prometheus.nowhere.svc:9090", grafana_prometheus_token=False)),
+        {},
+        "Prometheus is not reachable at http://prometheus.nowhere.svc:9090.*Service prometheus in namespace nowhere",
+    ),
+    "no Prometheus": (
+        ("--tags=grafana", *variables(grafana_prometheus_url="http://minio.model-storage.svc:9000", grafana_prometheus_token=False)),
+        {},
+        "Prometheus.*prometheus_endpoint",
+    ),
+    "authorities that Prometheus' certificate is not of": (
+        ("--tags=grafana", *variables(grafana_ca_configmap="site-test-ca", grafana_ca_key="ca.crt")),
+        {},
+        "certificate verify failed",
+    ),
+    "no authorities": (
+        ("--tags=grafana", *variables(grafana_ca_configmap="nowhere")),
+        {},
+        "grafana_ca_configmap: there is no ConfigMap nowhere with certificates under ca.crt",
+    ),
+    "no dashboard": (
+        ("--tags=grafana", *variables(grafana_dashboards=[{"file": __file__}])),
+        {},
+        "test_bad_input.py is not JSON .*: correct it, or leave the file out",
+    ),
+    "unknown folder": (
+        ("--tags=grafana", *variables(grafana_dashboards=[{"file": DASHBOARD, "folder": "nope"}])),
+        {},
+        "grafana_dashboards: there is no folder nope. Add it to grafana_folders, or choose one of model-monitoring.",
+    ),
+    "a dashboard twice": (
+        ("--tags=grafana", *variables(grafana_dashboards=[{"file": DASHBOARD}] * 2)),
+        {},
+        "Two dashboards have the same uid, of ",
+    ),
+    "a host that another Route has": (
+        ("--tags=grafana", *variables(grafana_expose="route", grafana_host="taken.example.com")),
+        {},
+        "grafana_host: taken.example.com is taken by Route default/site-test-taken. Choose another host, or remove that Route.",
+    ),
     "no KUBECONFIG": ((), {"KUBECONFIG": None}, "KUBECONFIG is not set, .* Set KUBECONFIG or"),
     "crd that never comes": (
         (
@@ -120,6 +164,30 @@ ROWS = {
         r"CustomResourceDefinition as.example.com: does not exist.*look at its Subscription",
     ),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_the_way(api):
+    """A Route with a host, and authorities that have signed nothing that is asked."""
+    client = kubernetes.dynamic.DynamicClient(api)
+    route = {
+        "apiVersion": "route.openshift.io/v1", "kind": "Route", "metadata": {"name": "site-test-taken", "namespace": "default"},
+        "spec": {"host": "taken.example.com", "to": {"kind": "Service", "name": "x", "weight": 100}},
+    }  # fmt: skip
+    # The API server's own for something else.
+    other = kubernetes.client.CoreV1Api(api).read_namespaced_config_map("extension-apiserver-authentication", "kube-system")
+    authorities = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site-test-ca", "namespace": "default"},
+        "data": {"ca.crt": other.data["requestheader-client-ca-file"]},
+    }  # fmt: skip
+    made = [(client.resources.get(api_version=item["apiVersion"], kind=item["kind"]), item) for item in (route, authorities)]
+    try:
+        for resource, item in made:
+            resource.create(item)
+        yield
+    finally:
+        for resource, item in made:
+            resource.delete(item["metadata"]["name"], "default")
 
 
 @pytest.mark.parametrize(("words", "environment", "message"), ROWS.values(), ids=ROWS.keys())

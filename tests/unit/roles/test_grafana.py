@@ -62,9 +62,10 @@ def test_on_openshift(make):
     made = make(**ROUTES)
     assert set(made) == {
         "Namespace private-ai-demo", "Secret grafana-admin-credentials", "ServiceAccount grafana-datasources",
-        "ClusterRoleBinding private-ai-demo-grafana-datasources-prometheus", "NetworkPolicy grafana", "Grafana grafana", "GrafanaDatasource prometheus",
-        "GrafanaDatasource tempo", "GrafanaFolder model-monitoring", "GrafanaDashboard my-dashboard", "ServiceAccount grafana-token-renewal",
-        "Role grafana-token-renewal", "RoleBinding grafana-token-renewal", "CronJob grafana-token-renewal", "Route grafana",
+        "ClusterRoleBinding private-ai-demo-grafana-datasources-prometheus", "NetworkPolicy grafana", "Grafana grafana",
+        "GrafanaDatasource prometheus", "GrafanaDatasource tempo", "GrafanaFolder model-monitoring", "GrafanaDashboard my-dashboard",
+        "ServiceAccount grafana-token-renewal", "Role grafana-token-renewal", "RoleBinding grafana-token-renewal",
+        "CronJob grafana-token-renewal", "Route grafana",
     }  # fmt: skip
     assert made["Route grafana"]["spec"]["tls"] == {"termination": "edge", "insecureEdgeTerminationPolicy": "Redirect"}
     assert "host" not in made["Route grafana"]["spec"], "the router chooses it"
@@ -101,7 +102,11 @@ def test_an_ingress_where_there_are_no_routes(make):
     made = make(**PLAIN, **INGRESSES)
     assert made["Ingress grafana"]["spec"] == {
         "rules": [
-            {"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "grafana-service", "port": {"name": "grafana"}}}}]}}
+            {
+                "http": {
+                    "paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "grafana-service", "port": {"name": "grafana"}}}}]
+                }
+            }
         ]
     }
     made = make(**PLAIN, **INGRESSES, grafana_host="grafana.example.com", grafana_ingress_tls_secret="tls", grafana_ingress_class="nginx")
@@ -221,7 +226,9 @@ def test_log_in_with_openshift(make, evaluate):
 
 
 def test_settings_of_the_site_win(make):
-    config = make(**PLAIN, grafana_config={"log": {"level": "debug"}, "analytics": {"reporting_enabled": "true"}})["Grafana grafana"]["spec"]["config"]
+    config = make(**PLAIN, grafana_config={"log": {"level": "debug"}, "analytics": {"reporting_enabled": "true"}})["Grafana grafana"]["spec"][
+        "config"
+    ]
     assert config["log"] == {"mode": "console", "level": "debug"}
     assert config["analytics"]["reporting_enabled"] == "true"
     assert {type(value) for section in config.values() for value in section.values()} == {str}
