@@ -210,7 +210,7 @@ func TestTraceOfARequest(t *testing.T) {
 	}
 	of := attributesOf(client)
 	for key, want := range map[attribute.Key]string{
-		"gen_ai.operation.name": "chat", "gen_ai.provider.name": "vllm", "gen_ai.request.model": "mistral-24b",
+		"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "mistral-24b",
 		"gen_ai.response.model": "mistral-24b", "gen_ai.usage.input_tokens": "7", "gen_ai.usage.output_tokens": "2",
 		"gen_ai.response.finish_reasons": `["stop"]`, "server.address": "127.0.0.1", "server.port": to.base.Port(),
 		"gen_ai.output.messages": `[{"role":"assistant","parts":[{"type":"text","content":"Good day"}],"finish_reason":"stop"}]`,

@@ -29,8 +29,10 @@ const (
 	description    = "load generator of the lab, in place of a gateway such as Llama Stack"
 	ofModel        = "span made by the load generator of the lab: the simulated model server sends none"
 	scope          = "lab/workload/load-generator"
-	provider       = genaiconv.ProviderNameAttr("vllm")
 )
+
+// provider names whose API it is, as the instrumentations of OpenAI's clients do, whatever server answers.
+var provider = genaiconv.ProviderNameOpenAI
 
 // What the conventions advise for histograms.
 var (
