@@ -169,6 +169,7 @@ func (t *traffic) request(ctx context.Context, planned plan) error {
 func (t *traffic) retrieve(ctx context.Context, planned plan) string {
 	_, span := t.telemetry.gateway.Start(ctx, "retrieval "+dataSource, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.GenAIOperationNameRetrieval, semconv.GenAIDataSourceID(dataSource),
+		attribute.String("peer.service", dataSource), // by which service maps name a callee that sends no spans
 	))
 	defer span.End()
 	found := retrieve(planned.question)
