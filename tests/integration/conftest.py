@@ -92,7 +92,10 @@ def cluster() -> Cluster:
 
 @pytest.fixture
 def start(cluster):
-    """Start a module: ``start("crd_wait", crds=[...])``; with ``watching`` returns when it has opened a watch of that resource."""
+    """Start a module: ``start("crd_wait", crds=[...])``; with ``watching`` returns when it has opened a watch of that resource.
+
+    The API server counts everybody's: name a resource that the tests of no other file watch, because files run at the same time.
+    """
     started = []
 
     def begin(name: str, /, *, check: bool = False, watching: str = "", **arguments) -> Running:

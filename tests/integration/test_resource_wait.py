@@ -49,7 +49,7 @@ def test_a_mixture_in_one_call(cluster, start, namespace):
         f"/api/v1/namespaces/{namespace}/services", {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}
     )
     wanted = [*resources(namespace, "Secret", "Deployment", "Service"), {"api_version": "v1", "kind": "Namespace", "name": namespace}]
-    running = start("resource_wait", resources=wanted, timeout=60, watching="endpointslices")
+    running = start("resource_wait", resources=wanted, timeout=60, watching="secrets")
     cluster.create(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "settings"}})
     created = cluster.create(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment())
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/web/status"
@@ -74,7 +74,8 @@ def test_a_changed_object_is_not_ready_before_its_status_is_about_it(cluster, st
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/web"
     cluster.merge(f"{path}/status", rolled_out(created["metadata"]["generation"]))
     changed = cluster.merge(path, {"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}})
-    running = start("resource_wait", resources=resources(namespace, "Deployment"), timeout=60, watching="deployments")
+    wanted = [*resources(namespace, "Deployment"), {"api_version": "v1", "kind": "Namespace", "name": namespace}]
+    running = start("resource_wait", resources=wanted, timeout=60, watching="namespaces")
     assert not running.ended()
     cluster.merge(f"{path}/status", rolled_out(changed["metadata"]["generation"]))
     assert running.result()["missing"] == []

@@ -17,6 +17,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,14 @@ QUICK = {"send_timeout": 3, "timeout": 3, "search_timeout": 3}
 
 def test_a_trace_over_both_protocols_is_proven(collector, tempo) -> None:
     before = collector.counters()
-    proofs = Run({**collector.parameters, "tempo_endpoint": tempo.url}).proofs
+    done = Run({**collector.parameters, "tempo_endpoint": tempo.url})
+    proofs = done.proofs
     assert set(proofs) == {"grpc", "http"}
     for proof in proofs.values():
         assert proof["hop"] is None and proof["spans"] == 3
-        assert 0 < proof["send_seconds"] < 2
-        assert 0 < proof["by_id_seconds"] < 2, "the batch processor's 0.2 s and a read"
-        assert proof["by_id_seconds"] <= proof["search_seconds"] < 20
+        assert proof["send_seconds"] > 0
+        assert 0 < proof["by_id_seconds"] <= proof["search_seconds"]
+        assert proof["send_seconds"] + proof["search_seconds"] < done.seconds
         # Not by the module's own reader: what Tempo has, as JSON.
         found = json.load(urllib.request.urlopen(f"{tempo.url}/api/v2/traces/{proof['trace_id']}", timeout=5))["trace"]["resourceSpans"]
         spans = [span for resource in found for scope in resource["scopeSpans"] for span in scope["spans"]]
@@ -171,15 +173,34 @@ def test_a_collector_that_hangs(start, tempo) -> None:
     assert done.seconds < 4 * QUICK["send_timeout"] + 5
 
 
+def connected(port: int) -> bool:
+    """Whether somebody on this machine has a connection to a port of it."""
+    columns = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(remote.endswith(f":{port:04X}") and state == "01" for _number, _local, remote, state, *_rest in columns)
+
+
 def test_a_collector_that_comes_up_while_we_try(start, tempo) -> None:
     collector = start(Collector, tempo.otlp)
     collector.signal(signal.SIGSTOP)
-    resume = subprocess.Popen(["sh", "-c", f"sleep 2; kill -CONT {collector._process.pid}"])
-    proofs = Run(
-        {**collector.parameters, "collector_metrics_endpoint": None, "tempo_endpoint": tempo.url, "protocols": ["http"], "send_timeout": 20}
-    ).proofs
-    assert proofs["http"]["send_seconds"] > 0.5
-    resume.wait()
+    port = urllib.parse.urlsplit(collector.parameters["otlp_http_endpoint"]).port
+
+    def resume() -> float:
+        """Half a second after the module has connected (the kernel does that for a stopped process). Returns for how long it was kept waiting."""
+        deadline = time.monotonic() + 60
+        while not connected(port) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        begin = time.monotonic()
+        time.sleep(0.5)
+        kept = time.monotonic() - begin
+        collector.signal(signal.SIGCONT)
+        return kept
+
+    with futures.ThreadPoolExecutor() as pool:
+        kept = pool.submit(resume)
+        proofs = Run(
+            {**collector.parameters, "collector_metrics_endpoint": None, "tempo_endpoint": tempo.url, "protocols": ["http"], "send_timeout": 20}
+        ).proofs
+        assert proofs["http"]["send_seconds"] > kept.result(timeout=1)
 
 
 def test_a_collector_without_memory(start, tempo) -> None:
