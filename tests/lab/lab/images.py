@@ -95,6 +95,12 @@ IMAGES = (
     of_program("ghcr.io/llm-d/llm-d-inference-sim:v0.10.2", "llm-d-inference-sim", path="/app/llm-d-inference-sim"),
     of_program("lab.internal/load-generator:v1.47.0", "load-generator"),
     of_program("lab.internal/gpu-exporter:v1.47.0", "gpu-exporter"),
+    # OpenShift's image with its command line client: here it has kubectl and a shell.
+    Image(
+        "image-registry.openshift-image-registry.svc:5000/openshift/cli:latest",
+        files={"/bin/kubectl": "kubectl", "/bin/sh": Path("/bin/busybox")},
+    ),
+    # The operator's default version; what answers is the version that can be built.
     Image(
         "docker.io/grafana/grafana:11.3.0",
         (f"{GRAFANA_HOME}/bin/grafana", "server", f"-homepath={GRAFANA_HOME}"),
