@@ -285,6 +285,10 @@ def grafana(item: Object | None, related: Sequence[Object]) -> Verdict:
     if not stage:
         return _waiting("its operator has not reported on it yet", "Look at the grafana-operator's log")
     if not item["spec"].get("external"):
+        # Its status does not say which generation it is of; the annotations that its pods are to have do.
+        wanted = _annotations(((item["spec"].get("deployment") or {}).get("spec") or {}).get("template"))
+        if not all(wanted.items() <= _annotations(workload["spec"].get("template")).items() for workload in related):
+            return _waiting("its operator has not changed its Deployment yet", "Look at the grafana-operator's log")
         verdict = _rolled_out(related, "grafana-operator")
         if verdict.phase != _wait.READY:
             return verdict
@@ -324,6 +328,10 @@ def grafana_content(synchronized: str) -> Predicate:
         return _ready("Grafana has it")
 
     return predicate
+
+
+def _annotations(item: Object | None) -> Mapping[str, str]:
+    return ((item or {}).get("metadata") or {}).get("annotations") or {}
 
 
 def _rolled_out(workloads: Sequence[Object], operator: str) -> Verdict:

@@ -71,8 +71,21 @@ def pod(*containers, phase="Running", ready="False", **more):
     return thing(conditions(("Ready", ready, {"reason": "ContainersNotReady"}), phase=phase, containerStatuses=list(containers), **more))
 
 
-def grafana(stage="complete", result="success", message=""):
-    return thing({"stage": stage, "stageStatus": result, "lastMessage": message, "version": "10.0.0"}, kind="Grafana")
+def template(annotation):
+    return {"template": {"metadata": {"annotations": {"admin": annotation}}}}
+
+
+def grafana(stage="complete", result="success", message="", annotated=None):
+    spec = {"deployment": {"spec": template(annotated)}} if annotated else {}
+    return thing({"stage": stage, "stageStatus": result, "lastMessage": message, "version": "10.0.0"}, kind="Grafana", spec=spec)
+
+
+def annotated(annotation):
+    """A Deployment that is rolled out, with an annotation for its pods, and another of the operator's."""
+    item = deployment()
+    item["spec"] |= template(annotation)
+    item["spec"]["template"]["metadata"]["annotations"]["other"] = "x"
+    return item
 
 
 APPLIED = {"reason": "ApplySuccessful", "message": "Folder was successfully applied to 1 instances", "observedGeneration": 2}
@@ -266,6 +279,8 @@ TABLES = {
         ("up", grafana(), [deployment()], READY, "Grafana 10.0.0 answers its operator"),
         ("not seen by its operator", thing({}), [], WAITING, "has not reported"),
         ("no workload", grafana(stage="service"), [], WAITING, "has no Deployment"),
+        ("its Deployment is of an older spec", grafana(annotated="2"), [annotated("1")], WAITING, "has not changed its Deployment yet"),
+        ("its Deployment is of this spec", grafana(annotated="2"), [annotated("2")], READY, "Grafana 10.0.0"),
         ("not rolled out", grafana(stage="complete", result="failed"), [deployment(available=0)], WAITING, "Deployment x: 0 of 2"),
         ("says that it is complete while its pods are replaced", grafana(), [deployment(updated=1)], WAITING, "Deployment x: 2 of 2"),
         (
