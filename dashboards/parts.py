@@ -33,6 +33,8 @@ MAY_BE_EMPTY = "May be empty: "
 
 GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 TOKENS = "suffix: tok/s"
+SPANS_OF_A_TRACE = 10
+"""Most spans of one trace in a table of spans."""
 _ALL = models.VariableOption(text="All", value="$__all")
 
 
@@ -218,6 +220,7 @@ def traces(title: str, description: str, query: TraceQL, *, width: int = 24, **c
         .query(query.query)
         .limit(query.limit)
         .table_type(SearchTableType.SPANS if query.spans else SearchTableType.TRACES)
+        .spss(SPANS_OF_A_TRACE if query.spans else 3)
     )
     panel = table.Panel().with_target(target)
     # The names of the column differ between Grafana's versions; hidden ones stay hidden.

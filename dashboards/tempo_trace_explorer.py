@@ -82,7 +82,7 @@ def dashboard() -> Dashboard:
             "Tokens of requests",
             "Spans of requests to models with the tokens of prompt and answer, by their GenAI attributes.",
             TraceQL(
-                f"{{ {SERVICE} && ({tokens.format('output')} > 0 || {tokens.format('completion')} > 0) }} | select(span.gen_ai.request.model, "
+                f"{{ {SERVICE} && ({tokens.format('output')} > 0 || {tokens.format('completion')} > 0) }} | select(name, span.gen_ai.request.model, "
                 f"{', '.join(tokens.format(name) for name in ('input', 'output', 'prompt', 'completion'))})",
                 spans=True,
             ),
@@ -103,7 +103,7 @@ def dashboard() -> Dashboard:
             "Traces with both a retrieval and an inference, with the spans of both and how long they took.",
             TraceQL(
                 f'({{ {SERVICE} && name =~ "{RETRIEVAL}" }} && {{ span.gen_ai.operation.name =~ "{INFERENCE}" }})'
-                " | select(span.gen_ai.operation.name)",
+                " | select(name, span.gen_ai.operation.name)",
                 spans=True,
             ),
             width=12,
