@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -218,6 +221,52 @@ class PrometheusServer(Server):
     def _ready(self) -> bool:
         """Also with TLS and authentication: its log says it."""
         return "Server is ready to receive web requests" in self.log()
+
+
+class GrafanaServer(Server):
+    """Grafana with a database of its own. ``url``: of its API; ``password``: of its user admin."""
+
+    def __init__(self, folder: Path) -> None:
+        binary = os.environ.get("GRAFANA_BINARY")
+        if not binary:
+            pytest.fail("GRAFANA_BINARY is not set: build the lab (make lab-build) and name its program", pytrace=False)
+        port = free_port()
+        self.url, self.password = f"http://127.0.0.1:{port}", secrets.token_urlsafe(12)
+        folder.mkdir(parents=True)
+        (folder / "grafana.ini").write_text(
+            f"[paths]\ndata = {folder}\nlogs = {folder}\nplugins = {folder}/plugins\nprovisioning = {folder}/provisioning\n"
+            f"[server]\nhttp_addr = 127.0.0.1\nhttp_port = {port}\n[security]\nadmin_password = {self.password}\n"
+            "[analytics]\nreporting_enabled = false\ncheck_for_updates = false\n[auth.anonymous]\nenabled = false\n"
+        )
+        # The lab keeps the files that Grafana reads beside its program.
+        home = Path(binary).parents[1] / "files"
+        self._command = [binary, "server", "-homepath", str(home), "-config", str(folder / "grafana.ini")]
+        self._folder, self._ready_url = folder, f"{self.url}/api/health"
+        self.start()
+
+    def call(self, method: str, path: str, body: dict | None = None) -> dict:
+        """A request of the administrator's."""
+        pair = base64.b64encode(f"admin:{self.password}".encode()).decode()
+        request = urllib.request.Request(
+            self.url + path,
+            json.dumps(body).encode() if body is not None else None,
+            {"Authorization": f"Basic {pair}", "Content-Type": "application/json"},
+            method=method,
+        )
+        return json.loads(urllib.request.urlopen(request, timeout=30).read())
+
+    def add_source(self, uid: str, kind: str, url: str, **settings) -> None:
+        """Add a data source, or change it."""
+        body = {"uid": uid, "name": uid, "type": kind, "access": "proxy", "url": url, "jsonData": settings, "isDefault": uid == "prometheus"}
+        try:
+            self.call("PUT", f"/api/datasources/uid/{uid}", body)
+        except urllib.error.HTTPError as error:
+            assert error.code == 404, error.read()
+            self.call("POST", "/api/datasources", body)
+
+    def add_dashboard(self, model: dict, folder: str = "") -> str:
+        """Import a dashboard; returns its UID."""
+        return self.call("POST", "/api/dashboards/db", {"dashboard": {**model, "id": None}, "folderUid": folder, "overwrite": True})["uid"]
 
 
 def issue_certificates(folder: Path) -> None:
