@@ -11,7 +11,11 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -220,6 +224,30 @@ def test_secrets_are_masked_in_what_the_module_says(stack) -> None:
 def test_check_mode_connects_to_nothing(stack) -> None:
     result = run(stack, check=True, grafana_endpoint="http://127.0.0.1:1").result
     assert result["msg"].startswith("would run every panel of dashboard ai-ml-performance") and result["panels"] == []
+
+
+def test_the_role_prints_a_table_and_then_fails_where_something_is_wrong(stack, tmp_path) -> None:
+    account = stack.call("POST", "/api/serviceaccounts", {"name": "verify", "role": "Viewer"})
+    token = stack.call("POST", f"/api/serviceaccounts/{account['id']}/tokens", {"name": "test"})["key"]
+    role = {"name": "private_ai.model_monitoring.verify", "tasks_from": "dashboards"}
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}]))
+
+    def play(**more) -> subprocess.CompletedProcess:
+        variables = {"verify_grafana_endpoint": stack.url, "verify_grafana_token": token, "verify_dashboards_timeout": 60, **more}
+        command = [Path(sys.executable).with_name("ansible-playbook"), "-vvv", tmp_path / "play.yml", "-e", json.dumps(variables)]
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(command, cwd=OURS.parents[3], env=environment, capture_output=True, text=True, timeout=180, check=False)
+        shown = done.stdout.replace(json.dumps(variables), "")
+        assert token not in shown
+        return done
+
+    done = play()
+    assert done.returncode == 0, done.stdout
+    assert re.search(r'"Tempo trace explorer +9 +9 +0 +0 +0"', done.stdout), done.stdout
+    assert "stack-health / Alerts: no alert fires, which is good." in done.stdout
+    done = play(verify_dashboards_variables={"model": "full"}, verify_dashboards_timeout=0)
+    assert done.returncode == 2 and "Not all panels show data." in done.stdout
+    assert "AI/ML performance / Waiting now: no data: no series vllm_requests_waiting has" in done.stdout.partition("FAILED")[2]
 
 
 # What goes wrong
