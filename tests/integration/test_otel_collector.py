@@ -19,16 +19,18 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
-from opentelemetry import trace as otel
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _otlp
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from servers import Server, TempoServer, free_port
 
@@ -69,7 +71,7 @@ def rendered(**inventory) -> dict:
     return ROLE.value("__otel_collector_config", **{"otel_collector_image": IMAGE, **inventory})
 
 
-@pytest.mark.parametrize("parts", itertools.product(*CHOICES), ids=range(16))
+@pytest.mark.parametrize("parts", list(itertools.product(*CHOICES)), ids=range(16))
 def test_the_collector_takes_what_is_rendered(tmp_path, parts):
     config = rendered(**{name: value for part in parts for name, value in part.items()})
     for name, extension in config["extensions"].items():
@@ -82,7 +84,7 @@ def test_the_collector_takes_what_is_rendered(tmp_path, parts):
     ("part", "message"),
     [
         (("exporters", "otlp/tempo", "sending_queue", "queue_size", 0), "queue_size"),
-        (("processors", "transform/redact", "trace_statements", ['delete_matching_keys(span.attributes, "(")']), "missing closing"),
+        (("processors", "transform/redact", "metric_statements", ['delete_matching_keys(datapoint.attributes, "(")']), "missing closing"),
         (("connectors", "spanmetrics", "dimensions", [{"name": "span.name"}]), "duplicate dimension"),
         (("service", "pipelines", "traces", "exporters", ["nowhere"]), "nowhere"),
     ],
@@ -135,11 +137,11 @@ class RenderedCollector(Server):
 
     def page(self, openmetrics: bool = False) -> str:
         accept = "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain"
-        return urllib.request.urlopen(urllib.request.Request(self._page, headers={"Accept": accept}), timeout=5).read().decode()
+        return urllib.request.urlopen(urllib.request.Request(self._page, headers={"Accept": accept}), timeout=30).read().decode()
 
     def own(self, name: str) -> float:
         """The sum of one of its own counters."""
-        body = urllib.request.urlopen(self._own, timeout=5).read().decode()
+        body = urllib.request.urlopen(self._own, timeout=30).read().decode()
         return sum(value for _, value in series(body, name))
 
 
@@ -192,7 +194,7 @@ class Application:
 def stored(tempo: TempoServer, trace_id: int) -> list[dict]:
     """The spans of a trace in Tempo, empty while there are none."""
     try:
-        body = urllib.request.urlopen(f"{tempo.url}/api/traces/{trace_id:032x}", timeout=5).read()
+        body = urllib.request.urlopen(f"{tempo.url}/api/traces/{trace_id:032x}", timeout=30).read()
     except urllib.error.HTTPError as error:
         assert error.code == 404
         return []
@@ -224,7 +226,8 @@ def chat(collector: RenderedCollector, model: str, failed: bool = False, **furth
 
 
 def test_a_span_arrives_without_what_people_wrote(collector, tempo):
-    spans = until(lambda: len(found := stored(tempo, trace)) == 2 and found, "both spans") if (trace := chat(collector, "redacted")) else []
+    trace = chat(collector, "redacted")
+    spans = until(lambda: len(found := stored(tempo, trace)) == 2 and found, "both spans")
     assert SECRET not in json.dumps(spans)
     client, server = sorted(spans, key=lambda span: "parentSpanId" in span and bool(span["parentSpanId"]))
     assert attributes(client) == {"gen_ai.request.model": "redacted", "gen_ai.operation.name": "chat"}
@@ -414,15 +417,17 @@ def test_what_was_acknowledged_outlives_the_collector_with_a_queue_on_a_volume(t
 
 
 def test_a_full_queue_tells_the_sender(tmp_path):
-    """With a queue on a volume, what has no place in it is refused, so that the sender sends it again."""
+    """With a queue on a volume, what has no place in it is refused in a way that makes the sender send it again."""
     nowhere = f"127.0.0.1:{free_port()}"
     with RenderedCollector(tmp_path, nowhere, otel_collector_queue_persistent=True, otel_collector_queue_size=10) as collector:
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(collector.otlp, insecure=True, timeout=1), max_export_batch_size=8))
-        for _ in range(32):
-            provider.get_tracer("test").start_span("work").end()
-        provider.force_flush(5000)
-        until(
-            lambda: collector.own("otelcol_receiver_refused_spans_total") > 0 or collector.own("otelcol_receiver_failed_spans_total") > 0, "a refusal"
-        )
-        otel.get_tracer_provider()
+        with grpc.insecure_channel(collector.otlp) as channel:
+            stub = TraceServiceStub(channel)
+            for number in range(10):
+                request = _otlp.make_trace("full", str(number), "grpc", time.time_ns()).request
+                try:
+                    stub.Export(request, timeout=10)
+                except grpc.RpcError as error:
+                    assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "sending queue is full")
+                    assert number > 0
+                    return
+        pytest.fail("nothing was refused")

@@ -309,6 +309,14 @@ def test_content_is_redacted_and_nothing_else():
     assert matching(["customer.name", "name"], "^customer[.]") == ["customer.name"]
 
 
+def test_statements_of_a_group_are_of_one_context():
+    """The collector runs a group once for each item of its innermost context: one on spans among those on events would miss spans without."""
+    groups = ROLE.value("__otel_collector_redact", otel_collector_redact_attributes=["a"])["trace_statements"]
+    for group in groups:
+        assert {re.search(r"\((\w+)[.]", statement).group(1) for statement in group["statements"]} == {group["context"]}
+    assert [group["context"] for group in groups] == ["span", "spanevent"]
+
+
 def test_events_that_are_messages():
     pattern = ROLE.value("__otel_collector_content_events")
     messages = [
