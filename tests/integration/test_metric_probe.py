@@ -13,6 +13,7 @@ import functools
 import http.server
 import json
 import threading
+import time
 import urllib.parse
 import urllib.request
 
@@ -58,6 +59,15 @@ def ask(prometheus: PrometheusServer, promql: str) -> list[dict]:
     return json.load(urllib.request.urlopen(url, timeout=5))["data"]["result"]
 
 
+def known(prometheus: PrometheusServer) -> PrometheusServer:
+    """It has come to scraping: that takes it some seconds after its start."""
+    deadline = time.monotonic() + 60
+    while not ask(prometheus, "up"):
+        assert time.monotonic() < deadline, "Prometheus scrapes nothing"
+        time.sleep(0.1)
+    return prometheus
+
+
 # It arrives
 
 
@@ -74,8 +84,8 @@ def test_a_metric_over_both_protocols_is_proven(collector, prometheus) -> None:
 
 
 def test_probes_make_no_more_series_however_often_they_run(collector, prometheus) -> None:
-    values = {proof["value"] for _ in range(3) for proof in Run(endpoints(collector, prometheus)).proofs.values()}
-    assert len(values) == 6
+    values = [Run(endpoints(collector, prometheus)).proofs["grpc"]["value"] for _ in range(3)]
+    assert len(set(values)) == 3
     (count,) = ask(prometheus, 'count(count_over_time({__name__=~"private_ai.*"}[10m]))')
     assert count["value"][1] == "2"
 
@@ -133,13 +143,13 @@ def test_a_page_that_is_not_scraped(collector, start) -> None:
 
 
 def test_a_page_that_is_scraped_in_vain(collector, start) -> None:
-    prometheus = start(PrometheusServer, {"collector": f"http://127.0.0.1:{free_port()}"})
+    prometheus = known(start(PrometheusServer, {"collector": f"http://127.0.0.1:{free_port()}"}))
     done = Run(endpoints(collector, prometheus, **QUICK))
     done.lost("scrape_target", "in vain", "is down", "connection refused")
 
 
 def test_a_prometheus_that_scrapes_another_page(collector, start) -> None:
-    prometheus = start(PrometheusServer, {"collector": collector.parameters["collector_metrics_endpoint"]})
+    prometheus = known(start(PrometheusServer, {"collector": collector.parameters["collector_metrics_endpoint"]}))
     Run(endpoints(collector, prometheus, **QUICK)).lost("prometheus_store", "scrapes", "metricRelabelings")
 
 
