@@ -374,7 +374,7 @@ def choose(variable: t.Mapping[str, t.Any], options: t.Sequence[Option], wanted:
         texts = current.get("text")
         shown = [str(one) for one in (texts if isinstance(texts, list) else [texts]) if one]
         offered = [one for one in options if one.value in chosen or (not variable.get("multi") and one.text in shown)]
-        if offered and ALL not in chosen:
+        if offered:
             offered = offered if variable.get("multi") else offered[:1]
             return Variable(name, tuple(one.value for one in offered), tuple(one.text for one in offered), many, asked=asked)
     if everything:

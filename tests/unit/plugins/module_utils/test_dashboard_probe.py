@@ -30,7 +30,7 @@ class FakeGrafana:
 
     def __init__(self, boards: dict[str, dict], series: dict[str, list[dict]] | None = None, traces: int = 1, since: float = 0) -> None:
         self.boards, self.series, self.traces, self.since = boards, series or {}, traces, since
-        self.now, self.queries, self.searches = 0.0, [], []
+        self.now, self.queries, self.searches, self.opened = 0.0, [], [], []
         self.sources = SOURCES
         self.failing: dict[str, Outcome] = {}
         self.trouble: dict[str, Exception] = {}
@@ -47,6 +47,7 @@ class FakeGrafana:
         return self.sources
 
     def dashboard(self, uid: str) -> dict:
+        self.opened.append(uid)
         if uid in self.trouble:
             raise self.trouble[uid]
         return _dashboard.check(self.boards.get(uid), f"dashboard '{uid}'")
@@ -293,6 +294,7 @@ def test_dashboards_that_are_missing_do_not_hide_the_others() -> None:
         "dashboard 'c': its JSON is not a dashboard: give one with a list of panels",
     ]
     assert grafana.now >= 10, "the missing one may be on its way"
+    assert grafana.opened.count("b") == 1 and grafana.opened.count("x") > 1
 
 
 def test_a_folder_and_uids_together_name_each_dashboard_once() -> None:
