@@ -107,7 +107,7 @@ def measure(trial: Trial, collector: str) -> Figures:
         outcome = trial.outcome(trial.start(collector, *flags), SECONDS * 4)
 
         def gone() -> float:
-            return metric(trial, collector, "otelcol_exporter_sent_spans_total")
+            return metric(trial, collector, "otelcol_exporter_sent_spans(?:_total)?")
 
         # The queue empties; what has not left within a minute after that is counted as dropped.
         with contextlib.suppress(AssertionError):

@@ -129,7 +129,7 @@ class RenderedCollector(Server):
         protocols = config["receivers"]["otlp"]["protocols"]
         protocols["grpc"]["endpoint"], protocols["http"]["endpoint"] = self.otlp, f"127.0.0.1:{http}"
         config["exporters"]["prometheus"]["endpoint"] = f"127.0.0.1:{page}"
-        config["service"]["telemetry"]["metrics"]["readers"][0]["pull"]["exporter"]["prometheus"] = {"host": "127.0.0.1", "port": own}
+        config["service"]["telemetry"]["metrics"]["readers"][0]["pull"]["exporter"]["prometheus"] |= {"host": "127.0.0.1", "port": own}
         for connector in {"spanmetrics", "servicegraph"} & set(config["connectors"]):
             config["connectors"][connector]["metrics_flush_interval"] = "200ms"
         self.config = copy.deepcopy(config)
@@ -142,7 +142,9 @@ class RenderedCollector(Server):
     def own(self, name: str) -> float:
         """The sum of one of its own counters."""
         body = urllib.request.urlopen(self._own, timeout=30).read().decode()
-        return sum(value for _, value in series(body, name))
+        found = [value for _, value in series(body, name)]
+        assert found, f"no {name} among its own metrics"
+        return sum(found)
 
 
 def series(page: str, name: str) -> list[tuple[dict, float]]:
@@ -414,6 +416,13 @@ def test_what_was_acknowledged_outlives_the_collector_with_a_queue_on_a_volume(t
             after.end()
             until(lambda: stored(tempo, after.get_span_context().trace_id), "a later span")
             assert not any(stored(tempo, trace) for trace in traces)
+
+
+def test_its_own_metrics_have_the_names_that_alerts_go_by(collector):
+    for name in ("receiver_accepted_spans_total", "receiver_refused_spans_total", "exporter_queue_size", "exporter_queue_capacity"):
+        assert collector.own(f"otelcol_{name}") >= 0
+    until(lambda: collector.own("otelcol_exporter_sent_spans_total") > 0, "spans sent")
+    assert collector.own("otelcol_process_memory_rss_bytes") > collector.own("otelcol_process_cpu_seconds_total") > 0
 
 
 def test_a_full_queue_tells_the_sender(tmp_path):
