@@ -165,35 +165,8 @@ def user(cluster):
         cluster.delete(f"{roles}/clusterroles/{name}")
 
 
-@pytest.fixture(scope="session")
-def monitors(cluster):
-    """The kinds ServiceMonitor and PodMonitor, without their schema."""
-    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    made = []
-    there = {one["metadata"]["name"] for one in cluster.get(crds)["items"]}
-    for kind in ("ServiceMonitor", "PodMonitor"):
-        plural = f"{kind.lower()}s"
-        if f"{plural}.monitoring.coreos.com" in there:
-            continue
-        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-        spec = {"group": "monitoring.coreos.com", "names": {"kind": kind, "plural": plural}, "scope": "Namespaced", "versions": [version]}
-        made.append(cluster.create(crds, {"metadata": {"name": f"{plural}.monitoring.coreos.com"}, "spec": spec})["metadata"]["name"])
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            if len(cluster.get(MONITORS)["resources"]) >= 2:
-                break
-        except Exception:  # not served yet
-            assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield
-    for name in made:
-        cluster.delete(f"{crds}/{name}")
-
-
 @pytest.fixture
-def place(cluster, monitors, namespace):
+def place(cluster, namespace):
     """A namespace with two Services and a Pod, and what makes monitors in it."""
 
     class Place:

@@ -57,7 +57,7 @@ def tls(tmp_path_factory):
     return folder
 
 
-QUICK = {"send_timeout": 3, "timeout": 3, "search_timeout": 3}
+QUICK = {"send_timeout": 2, "timeout": 1, "search_timeout": 1}
 """For tests that wait for what never comes."""
 
 
@@ -155,7 +155,7 @@ def test_a_collector_that_is_down(start, tempo) -> None:
     collector.stop()
     done = Run({**collector.parameters, "tempo_endpoint": tempo.url, **QUICK})
     done.lost("collector_unreachable", "Connection refused", collector.parameters["otlp_grpc_endpoint"], collector.parameters["otlp_http_endpoint"])
-    assert done.seconds < 2 * QUICK["send_timeout"] + 5
+    assert done.seconds < 15
 
 
 def test_one_receiver_that_is_missing_does_not_hide_the_other(collector, tempo) -> None:
@@ -169,7 +169,7 @@ def test_a_collector_that_hangs(start, tempo) -> None:
     collector.signal(signal.SIGSTOP)
     done = Run({**collector.parameters, "collector_metrics_endpoint": None, "tempo_endpoint": tempo.url, **QUICK})
     done.lost("collector_unreachable", "no answer within")
-    assert done.seconds < 4 * QUICK["send_timeout"] + 5
+    assert done.seconds < 15
 
 
 def connected(port: int) -> bool:
