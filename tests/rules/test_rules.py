@@ -21,7 +21,7 @@ TESTS = sorted(Path(__file__).parent.glob("*.yml"))
 def rules(tmp_path_factory):
     """A folder with the rules of each PrometheusRule as Prometheus reads them, by the name of the object."""
     folder = tmp_path_factory.mktemp("rules")
-    for manifest in Role("metrics").manifests(metrics_gpu_alert=True):
+    for manifest in Role("metrics").manifests(metrics_gpu_alert=True, metrics_tokens=["grafana", "watched"]):
         if manifest["kind"] == "PrometheusRule":
             (folder / f"{manifest['metadata']['name']}.yml").write_text(yaml.safe_dump(manifest["spec"], sort_keys=False))
     return folder

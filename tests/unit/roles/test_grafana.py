@@ -180,11 +180,12 @@ def test_every_container_that_is_added_is_restricted(make):
     assert job["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_who_renews_the_token_may_do_nothing_else(make):
+def test_who_renews_the_token_may_do_nothing_else_but_say_when_it_ends(make):
     made = make(**ROUTES)
     assert made["Role grafana-token-renewal"]["rules"] == [
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["grafana-datasources"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["grafana-datasources-token"], "verbs": ["get", "patch"]},
+        {"apiGroups": [""], "resources": ["services/proxy"], "resourceNames": ["pushgateway:9091"], "verbs": ["create"]},
     ]
     assert "CronJob grafana-token-renewal" not in make(**ROUTES, grafana_token_image="")
     assert "ServiceAccount grafana-datasources" in make(**ROUTES, grafana_token_image="")
