@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 
 import kubernetes
@@ -94,6 +95,11 @@ def test_a_token_is_renewed_in_the_cluster(api, core, grafana):
     assert after != before
     assert not base64.b64decode(after).endswith(b"\n")
     assert figures(grafana) == [42]
+    payload = base64.b64decode(after).split(b".")[1]
+    end = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))["exp"]
+    pushed = core.connect_get_namespaced_service_proxy_with_path("pushgateway:9091", NAMESPACE, "metrics")
+    (value,) = re.findall(r'^model_monitoring_token_expiry_timestamp_seconds{.*token="grafana".*} (\S+)$', pushed, re.MULTILINE)
+    assert float(value) == end
 
 
 def test_after_a_renewal_in_the_cluster_a_run_changes_nothing(play):
