@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,6 +56,11 @@ type chunk struct {
 		FinishReason string  `json:"finish_reason"`
 	} `json:"choices"`
 	Usage *usage `json:"usage"`
+	// A request that is refused once the stream has begun; the status before was 200.
+	Error *struct {
+		Message string `json:"message"`
+		Code    any    `json:"code"` // vLLM: an HTTP status; others: a word or null
+	} `json:"error"`
 }
 
 // completion is a model's answer, with who gave it.
@@ -131,6 +137,10 @@ func (c *completion) read(stream io.Reader, elapsed func() time.Duration) error 
 		var part chunk
 		if err := json.Unmarshal([]byte(data), &part); err != nil {
 			return fmt.Errorf("event that is not JSON: %w", err)
+		}
+		if part.Error != nil {
+			status, _ := part.Error.Code.(float64)
+			return &statusError{cmp.Or(int(status), http.StatusInternalServerError), part.Error.Message}
 		}
 		c.id, c.model = part.ID, part.Model
 		if part.Usage != nil {

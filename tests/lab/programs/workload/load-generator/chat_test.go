@@ -57,6 +57,8 @@ func TestReadStreamThatBreaks(t *testing.T) {
 		"not JSON":     {"data: {", "event that is not JSON"},
 		"endless line": {"data: " + strings.Repeat("x", longestEvent+1), "token too long"},
 		"empty":        {"", "unexpected EOF"},
+		"refused":      {`data: {"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}` + "\n\ndata: [DONE]\n", "HTTP 400: too long"},
+		"broken off":   {`data: {"error":{"message":"gone","code":null}}` + "\n", "HTTP 500: gone"},
 	} {
 		if err := new(completion).read(strings.NewReader(row.stream), func() time.Duration { return 1 }); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v, want %q", name, err, row.want)
@@ -139,7 +141,7 @@ func TestCheckTraffic(t *testing.T) {
 	}
 }
 
-// serve answers as the simulator does: a stream, or 400 for what is too long.
+// serve answers as the simulator does: a stream, and in it the error of what is too long.
 func serve(t *testing.T) model {
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		var asked chatRequest
@@ -152,7 +154,7 @@ func serve(t *testing.T) model {
 		writer.Header().Set("x-inference-pod", "mistral-24b-predictor-0")
 		writer.Header().Set("x-inference-namespace", "private-ai-demo")
 		if asked.MaxTokens == tooLong {
-			http.Error(writer, "too long", http.StatusBadRequest)
+			io.WriteString(writer, `data: {"error":{"message":"too long","code":400}}`+"\n\ndata: [DONE]\n")
 			return
 		}
 		io.WriteString(writer, stream)
