@@ -312,7 +312,7 @@ class Run:
             env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
             check=False,
         )
         self.seconds = time.monotonic() - begin
@@ -357,6 +357,6 @@ def play(*arguments: str, **variables) -> subprocess.CompletedProcess:
         env={**os.environ, "ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
