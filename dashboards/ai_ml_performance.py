@@ -19,6 +19,7 @@ QUANTILES = {"0.5": "p50", "0.95": "p95", "0.99": "p99"}
 NO_TRAFFIC = "No requests in the last 5 minutes"
 NO_MODEL = "No metrics of a model: is it serving, and is it scraped?"
 NO_GPU = "No GPU metrics of these models"
+IDLE = "no request in this time."
 GPU_EMPTY = "the models run without a GPU, or NVIDIA's DCGM exporter is not scraped."
 
 
@@ -27,13 +28,14 @@ def chosen(series: str, more: str = "") -> str:
     return f"{series}{{{CHOSEN}{more}}}"
 
 
-def latency(title: str, series: str, description: str, limit: str = "") -> Any:
-    """p50, p95 and p99 of a latency, with its objective if it has one."""
+def latency(title: str, series: str, description: str, limit: str = "", **more: Any) -> Any:
+    """p50, p95 and p99 of a latency, with its objective if it has one. Without requests it has none."""
     queries = [Query(chosen(series, f', quantile="{quantile}"'), f"{MODEL} {name}") for quantile, name in QUANTILES.items()]
     if limit:
         queries.append(objective(limit))
         description += f" The dashed line is the objective (variable {limit})."
-    return graph(title, description, "s", *queries, width=12, no_value=NO_TRAFFIC)
+    only_if = f"sum(max_over_time({chosen('vllm_requests_per_second')}[$__range])) == 0"
+    return graph(title, description, "s", *queries, width=12, no_value=NO_TRAFFIC, **{"may_be_empty": IDLE, "only_if": only_if, **more})
 
 
 def gpu(series: str, by: str = "namespace, model_name, Hostname, gpu") -> str:
@@ -102,6 +104,8 @@ def dashboard() -> Dashboard:
             Query(f"max({chosen('vllm_time_to_first_token_seconds', P95)})"),
             decimals=2,
             no_value=NO_TRAFFIC,
+            may_be_empty=IDLE,
+            only_if=f"sum({chosen('vllm_requests_per_second')}) == 0",
         ),
         figure(
             "Generating now",
@@ -165,6 +169,8 @@ def dashboard() -> Dashboard:
             "Time in the queue",
             "vllm_request_queue_time_seconds",
             "How long requests waited for their place in a batch. A part of the time to first token.",
+            may_be_empty="no request had to wait.",
+            only_if="",
         ),
         graph(
             "Duration of requests in traces",
@@ -174,6 +180,8 @@ def dashboard() -> Dashboard:
             Query(spans["0.95"], "{{gen_ai_request_model}} p95", exemplar=True),
             width=24,
             no_value="No traces of requests to these models in this time range",
+            may_be_empty="neither the models nor their callers send traces, or there was no request.",
+            only_if='absent(traces_span_metrics_calls_total{gen_ai_request_model=~"$model"})',
         ),
     ]
     tokens = [

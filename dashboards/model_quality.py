@@ -19,6 +19,7 @@ SCORES = f'{CHOSEN}, metric=~"$metric"'
 MODELS = 'model=~"$full|$quantized"'
 NO_RESULT = "No evaluation yet"
 EMPTY = "no evaluation has finished yet, or none of both models with the same task."
+NONE = {"may_be_empty": "no evaluation has finished yet.", "only_if": 'absent(lm_eval_score{namespace=~"$namespace"})'}
 TRUSTYAI = "no TrustyAI service has a metric request for this."
 GUARDRAILS = "no guardrails detector runs, or it has seen no request."
 
@@ -76,7 +77,7 @@ def dashboard() -> Dashboard:
             width=6,
             steps=((None, GREEN), (7 * 86400, AMBER), (30 * 86400, RED)),
             no_value=NO_RESULT,
-            may_be_empty=EMPTY,
+            **NONE,
         ),
         grid(
             "Quantised minus full precision",
@@ -105,7 +106,7 @@ def dashboard() -> Dashboard:
             Query(by_model("lm_eval_score_stderr"), "Standard error"),
             decimals=1,
             no_value=NO_RESULT,
-            may_be_empty=EMPTY,
+            **NONE,
         ),
         graph(
             "History",
@@ -115,7 +116,7 @@ def dashboard() -> Dashboard:
             width=24,
             max_data_points=5000,  # steps of two minutes, so that a new result shows at once
             no_value=NO_RESULT,
-            may_be_empty=EMPTY,
+            **NONE,
         ),
         grid(
             "Evaluations",
@@ -133,7 +134,7 @@ def dashboard() -> Dashboard:
                 "Age": Column(unit="s", decimals=1),
             },
             no_value=NO_RESULT,
-            may_be_empty=EMPTY,
+            **NONE,
         ),
     ]
     trust = [

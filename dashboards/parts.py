@@ -31,6 +31,9 @@ TAG = "model-monitoring"
 MAY_BE_EMPTY = "May be empty: "
 """Begins the last sentence of a description of a panel that may rightly show nothing; the rest of it is the reason."""
 
+EMPTY = "MAY_BE_EMPTY"
+"""refId of a hidden query beside such a panel's own: the panel may be empty only while this one finds something. Grafana does not run hidden ones."""
+
 GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 TOKENS = "suffix: tok/s"
 SPANS_OF_A_TRACE = 10
@@ -298,11 +301,19 @@ def _describe(
     *,
     no_value: str,
     may_be_empty: str = "",
+    only_if: str = "",
     **more: Any,
 ) -> Any:
-    """What every panel has. ``more``: further calls of the builder by name."""
+    """What every panel has.
+
+    :param may_be_empty: why it may rightly show nothing.
+    :param only_if: PromQL that finds something as long as that is so; without it the reason always counts.
+    :param more: further calls of the builder by name.
+    """
     for name, value in more.items():
         getattr(panel, name)(value)
+    if only_if:
+        panel.with_target(_prometheus(EMPTY, Query(only_if)).instant().hide(True))
     text = f"{description}\n\n{MAY_BE_EMPTY}{may_be_empty}" if may_be_empty else description
     return panel.title(title).description(text).unit(unit).datasource(source).span(width).height(height).no_value(no_value)
 

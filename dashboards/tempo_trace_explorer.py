@@ -13,6 +13,9 @@ SERVICE = 'resource.service.name =~ "${service:pipe}"'
 SPANS = 'service_name=~"$service"'
 NO_SPANS = "No spans of these services in this time range"
 NO_TRACES = "No such traces of these services in this time range"
+PROBE = "model-monitoring-probe"
+"""Service of the spans by which the collection proves that traces arrive; they are nobody's requests."""
+SILENT = {"may_be_empty": "no service sends traces.", "only_if": f'absent(traces_span_metrics_calls_total{{service_name!="{PROBE}"}})'}
 INFERENCE = "chat|text_completion|generate_content"
 # Llama Stack's and LangChain's spans of a retrieval have no operation name, but speak of it in their own.
 RETRIEVAL = "(?i).*(retriev|vector|rag[._]).*"
@@ -32,6 +35,7 @@ def dashboard() -> Dashboard:
             "The newest traces in which the chosen services took part. The trace id opens the trace.",
             TraceQL(f"{{ {SERVICE} }}"),
             no_value=NO_TRACES,
+            **SILENT,
         ),
         traces(
             "Slow traces",
@@ -58,6 +62,7 @@ def dashboard() -> Dashboard:
             Query(p95('span_name!=""', ", service_name, span_name"), "{{service_name}} {{span_name}}", exemplar=True),
             width=12,
             no_value=NO_SPANS,
+            **SILENT,
         ),
         graph(
             "Spans by operation",
@@ -69,12 +74,15 @@ def dashboard() -> Dashboard:
             ),
             width=12,
             no_value=NO_SPANS,
+            **SILENT,
         ),
         service_map(
             "Service map",
             "Who calls whom, how often and how fast, from the collector's service graph.",
             "{}",
             no_value="No calls between services in this time range",
+            may_be_empty="fewer than two services send traces.",
+            only_if=f'count(count by (service_name) (traces_span_metrics_calls_total{{service_name!="{PROBE}"}})) < 2 or {SILENT["only_if"]}',
         ),
     ]
     genai = [
@@ -87,6 +95,8 @@ def dashboard() -> Dashboard:
                 spans=True,
             ),
             no_value=NO_TRACES,
+            may_be_empty="no request to a model has been traced.",
+            only_if='absent(traces_span_metrics_calls_total{gen_ai_operation_name!=""})',
         ),
         graph(
             "Retrieval and inference, p95",
@@ -114,8 +124,7 @@ def dashboard() -> Dashboard:
     variables = [
         data_source("tempo", "Tempo"),
         data_source("prometheus", "Prometheus"),
-        # The spans by which the collection proves that traces arrive are nobody's requests.
-        values_of("service", "Service", "traces_span_metrics_calls_total", "service_name", regex="/^(?!model-monitoring-probe$).*$/"),
+        values_of("service", "Service", "traces_span_metrics_calls_total", "service_name", regex=f"/^(?!{PROBE}$).*$/"),
         choice("slow", "Slow is longer than", ["1s", "200ms", "500ms", "2s", "5s", "10s", "30s"], "Threshold of the table of slow traces."),
     ]
     return assemble(

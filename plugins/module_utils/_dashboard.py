@@ -22,6 +22,9 @@ ALL = "$__all"
 MAY_BE_EMPTY = "May be empty: "
 """In a panel's description: the panel may rightly show nothing, and what follows is the reason. The collection's dashboards are made so."""
 
+CONDITION = "MAY_BE_EMPTY"
+"""refId of a hidden query of such a panel: the reason counts only while it finds something. Without it the reason always counts."""
+
 SCREEN = 1280
 """Width in pixels of the screen that a dashboard is thought to be seen on; together with a panel's width it gives the number of points."""
 
@@ -41,8 +44,8 @@ class Panel:
     """A panel that asks something.
 
     ``targets``: its visible queries, each with the panel's data source where it has none of its own. ``optional``: why it may be empty,
-    None if it may not. ``points``: most points of a line. ``interval``: least step, as the panel says. ``time_from``, ``time_shift``: its
-    own time range.
+    None if it may not; ``condition``: the query that must find something for that to count, None for always. ``points``: most points of a line.
+    ``interval``: least step, as the panel says. ``time_from``, ``time_shift``: its own time range.
     """
 
     id: int
@@ -50,6 +53,7 @@ class Panel:
     type: str
     targets: t.Sequence[t.Mapping[str, t.Any]]
     optional: str | None = None
+    condition: t.Mapping[str, t.Any] | None = None
     points: int = SCREEN
     interval: str = ""
     time_from: str = ""
@@ -61,11 +65,8 @@ def panels_of(dashboard: t.Mapping[str, t.Any]) -> list[Panel]:
     found = []
     for one in dashboard.get("panels") or []:
         for panel in [one, *(one.get("panels") or [])]:
-            targets = [
-                {**target, "datasource": target.get("datasource") or panel.get("datasource")}
-                for target in panel.get("targets") or []
-                if not target.get("hide")
-            ]
+            every = [{**target, "datasource": target.get("datasource") or panel.get("datasource")} for target in panel.get("targets") or []]
+            targets = [target for target in every if not target.get("hide")]
             if not targets:
                 continue
             reason = (panel.get("description") or "").partition(MAY_BE_EMPTY)[2].strip()
@@ -77,6 +78,7 @@ def panels_of(dashboard: t.Mapping[str, t.Any]) -> list[Panel]:
                     panel.get("type") or "",
                     targets,
                     " ".join(reason.split()) or None,
+                    next((target for target in every if target.get("hide") and target.get("refId") == CONDITION), None),
                     int(panel.get("maxDataPoints") or SCREEN * width // 24),
                     panel.get("interval") or "",
                     panel.get("timeFrom") or "",
@@ -678,5 +680,5 @@ def traceql_metrics(query: str) -> bool:
 
 
 def with_reason(panel: Panel, reason: str | None) -> Panel:
-    """The panel, optional for this reason."""
-    return replace(panel, optional=reason) if reason else panel
+    """The panel, optional for this reason in any case."""
+    return replace(panel, optional=reason, condition=None) if reason else panel

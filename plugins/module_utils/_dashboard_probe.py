@@ -8,7 +8,7 @@ import contextlib
 import sys
 import time
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _dashboard, _grafana, _kube, _link
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._dashboard import (
@@ -38,7 +38,7 @@ class Wish:
     """How the dashboards are to be opened.
 
     ``variables``: values by name, instead of those that the dashboard chooses. ``since``, ``until``: time range instead of the dashboard's.
-    ``optional``: reasons by dashboard's UID and panel's title, why a panel may be empty.
+    ``optional``: reasons by dashboard's UID and panel's title, ``*`` for all of it, why a panel may be empty.
     """
 
     variables: t.Mapping[str, t.Sequence[str]] = field(default_factory=dict)
@@ -62,7 +62,10 @@ class Board:
         self._until = wish.until or times.get("to") or "now"
         self.uid = str(model.get("uid"))
         self.title = str(model.get("title"))
-        self.panels = [_dashboard.with_reason(panel, wish.optional.get((self.uid, panel.title))) for panel in _dashboard.panels_of(model)]
+        self.panels = [
+            _dashboard.with_reason(panel, wish.optional.get((self.uid, panel.title)) or wish.optional.get((self.uid, "*")))
+            for panel in _dashboard.panels_of(model)
+        ]
         self.variables: dict[str, Variable] = {}
 
     def range_of(self, panel: Panel) -> Range:
@@ -142,6 +145,13 @@ class Board:
         if batch:
             found |= self._grafana.run(batch, asked)
         return {str(target.get("refId") or "A"): found[str(target.get("refId") or "A")] for target in panel.targets}
+
+    def may_be_empty(self, panel: Panel) -> bool:
+        """Whether the reason for which a panel may be empty counts now."""
+        if panel.optional is None or panel.condition is None:
+            return panel.optional is not None
+        alone = replace(panel, targets=(panel.condition,), condition=None)
+        return all(outcome.state == _dashboard.DATA for outcome in self.run(alone).values())
 
     def _prepared(
         self, panel: Panel, target: t.Mapping[str, t.Any], source: DataSource, known: t.Mapping[str, Variable], asked: Range
@@ -337,6 +347,8 @@ def _run(board: Board, panels: dict[tuple[str, int], Seen], clock: Clock) -> Non
     for panel in pending:
         started = clock()
         outcome = _dashboard.together(board.run(panel))
+        if outcome.state == _dashboard.NO_DATA and not board.may_be_empty(panel):
+            panel = replace(panel, optional=None)
         panels[board.uid, panel.id] = Seen(board, panel, outcome, clock() - started)
 
 

@@ -19,6 +19,7 @@ description:
     in one line each; for a query to Prometheus the cause is the variable without values, or the series or the label's value that does not exist.
   - A panel that may rightly be empty is not waited for, and is no failure. It says so in its description, in a sentence that
     begins with C(May be empty:) and goes on with the reason, or is named in O(optional).
+  - A hidden query of the panel with the refId C(MAY_BE_EMPTY) narrows that. If there is one, the reason counts only while it finds something.
   - Grafana may be a Service of the cluster, which is reached by port-forward through the Kubernetes API, see O(via).
 options:
   grafana_endpoint:
@@ -88,7 +89,7 @@ options:
         type: str
         required: true
       panel:
-        description: Title of the panel.
+        description: Title of the panel; V(*) for every panel of the dashboard.
         type: str
         required: true
       reason:

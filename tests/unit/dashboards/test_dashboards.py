@@ -82,6 +82,8 @@ def test_every_panel_says_what_it_shows(board, panel) -> None:
     for text in (panel["title"], panel["description"], defaults["unit"], defaults["noValue"]):
         assert text.strip() == text and text
     reason = panel["description"].partition(parts.MAY_BE_EMPTY)[2]
+    assert reason or not any(target["refId"] == parts.EMPTY for target in panel["targets"])
+    assert all(target.get("hide", False) == (target["refId"] == parts.EMPTY) for target in panel["targets"])
     assert parts.MAY_BE_EMPTY not in panel["description"] or reason.endswith(".")
     assert [panel["title"] for panel in board["panels"]].count(panel["title"]) == 1, "a message that names it would be ambiguous"
 
@@ -102,7 +104,8 @@ def test_every_query_uses_the_variables(board, panel) -> None:
     for target in panel["targets"]:
         text = target.get("expr") or target.get("query") or ""
         assert names(text) <= declared | BUILT_IN, text
-        if target.get("queryType") != "serviceMap":  # Grafana takes the services from the series
+        # Grafana takes a service map's services from the series; nobody sees a hidden query.
+        if target.get("queryType") != "serviceMap" and not target.get("hide"):
             assert names(text) & declared, text
     links = json.dumps(panel["fieldConfig"]["overrides"])
     assert names(links) <= declared | BUILT_IN
@@ -179,7 +182,7 @@ def test_tables_show_every_query_in_a_column_with_a_name(uid) -> None:
         if panel["type"] != "table" or panel["datasource"]["uid"] != "${prometheus}":
             continue
         (names_of,) = [step["options"]["renameByName"] for step in panel["transformations"] if step["id"] == "organize"]
-        refs = [target["refId"] for target in panel["targets"]]
+        refs = [target["refId"] for target in panel["targets"] if not target.get("hide")]
         values = ["Value"] if len(refs) == 1 else [f"Value #{ref}" for ref in refs]
         assert set(values) <= set(names_of) and len(set(names_of.values())) == len(names_of)
         assert {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]} <= set(names_of.values())

@@ -188,6 +188,25 @@ def test_panels_that_may_be_empty_are_not_waited_for() -> None:
     assert found["dashboards"][0]["empty_optional"] == 2 and found["dashboards"][0]["with_data"] == 1
 
 
+@pytest.mark.parametrize(("condition", "empty"), [("up{}", True), ("other{}", False)])
+def test_a_reason_counts_only_while_its_condition_holds(condition, empty) -> None:
+    one = panel("P", "gone{}", description="May be empty: so.")
+    one["targets"].append({"refId": "MAY_BE_EMPTY", "hide": True, "expr": condition})
+    grafana = FakeGrafana({"b": board(one)}, SERIES)
+    found = probe(grafana)
+    assert found["problems"] == ([] if empty else ["Board / P: no data: there is no series gone now"])
+    assert found["panels"][0]["optional"] == ("so." if empty else None)
+    # What the user says goes before what the panel says.
+    named = Wish(optional={("b", "P"): "mine"})
+    assert probe(FakeGrafana({"b": board(one)}, SERIES), wish=named)["problems"] == []
+
+
+def test_all_panels_of_a_dashboard_may_be_declared_optional() -> None:
+    grafana = FakeGrafana({"b": board(panel("P", "gone{}"), panel("Q", "up{}", number=2))}, SERIES)
+    found = probe(grafana, wish=Wish(optional={("b", "*"): "no model serves"}))
+    assert found["problems"] == [] and found["dashboards"][0]["empty_optional"] == 1 and grafana.now == 0
+
+
 def test_an_error_of_a_panel_that_may_be_empty_is_a_problem() -> None:
     grafana = FakeGrafana({"b": board(panel("P", "gone{}", description="May be empty: so."))})
     grafana.failing = {"gone": Outcome("error", "dial tcp: connection refused")}
