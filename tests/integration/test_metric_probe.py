@@ -11,10 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import json
 import threading
-import time
-import urllib.parse
 import urllib.request
 
 import pytest
@@ -53,21 +50,6 @@ def endpoints(collector: Collector, prometheus: PrometheusServer, **more) -> dic
     return {**collector.parameters, "exporter_endpoint": collector.page, "prometheus_endpoint": prometheus.url, "scrape_labels": labels, **more}
 
 
-def ask(prometheus: PrometheusServer, promql: str) -> list[dict]:
-    """Not by the module's own client."""
-    url = f"{prometheus.url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
-    return json.load(urllib.request.urlopen(url, timeout=5))["data"]["result"]
-
-
-def known(prometheus: PrometheusServer) -> PrometheusServer:
-    """It has come to scraping: that takes it some seconds after its start."""
-    deadline = time.monotonic() + 60
-    while not ask(prometheus, "up"):
-        assert time.monotonic() < deadline, "Prometheus scrapes nothing"
-        time.sleep(0.1)
-    return prometheus
-
-
 # It arrives
 
 
@@ -79,14 +61,14 @@ def test_a_metric_over_both_protocols_is_proven(collector, prometheus) -> None:
         assert 0 < proof["send_seconds"] < 2
         assert 0 < proof["page_seconds"] < 2, "the batch processor's 0.2 s and a read"
         assert proof["page_seconds"] <= proof["prometheus_seconds"] < 10
-        (series,) = ask(prometheus, proof["promql"])
+        (series,) = prometheus.ask(proof["promql"])
         assert float(series["value"][1]) == proof["value"]
 
 
 def test_probes_make_no_more_series_however_often_they_run(collector, prometheus) -> None:
     values = [Run(endpoints(collector, prometheus)).proofs["grpc"]["value"] for _ in range(3)]
     assert len(set(values)) == 3
-    (count,) = ask(prometheus, 'count(count_over_time({__name__=~"private_ai.*"}[10m]))')
+    (count,) = prometheus.ask('count(count_over_time({__name__=~"private_ai.*"}[10m]))')
     assert count["value"][1] == "2"
 
 
@@ -143,13 +125,13 @@ def test_a_page_that_is_not_scraped(collector, start) -> None:
 
 
 def test_a_page_that_is_scraped_in_vain(collector, start) -> None:
-    prometheus = known(start(PrometheusServer, {"collector": f"http://127.0.0.1:{free_port()}"}))
+    prometheus = start(PrometheusServer, {"collector": f"http://127.0.0.1:{free_port()}"}).scraping()
     done = Run(endpoints(collector, prometheus, **QUICK))
     done.lost("scrape_target", "in vain", "is down", "connection refused")
 
 
 def test_a_prometheus_that_scrapes_another_page(collector, start) -> None:
-    prometheus = known(start(PrometheusServer, {"collector": collector.parameters["collector_metrics_endpoint"]}))
+    prometheus = start(PrometheusServer, {"collector": collector.parameters["collector_metrics_endpoint"]}).scraping()
     Run(endpoints(collector, prometheus, **QUICK)).lost("prometheus_store", "scrapes", "metricRelabelings")
 
 
@@ -179,7 +161,7 @@ def test_a_remote_write_that_works_is_no_trouble(start) -> None:
     collector = start(Collector, NOWHERE, metrics_exporters={"prometheusremotewrite": {"endpoint": f"{other.url}/api/v1/write"}})
     prometheus = start(PrometheusServer, {"collector": collector.page})
     proofs = Run(endpoints(collector, prometheus)).proofs
-    assert len(ask(other, proofs["grpc"]["promql"])) == 1
+    assert len(other.ask(proofs["grpc"]["promql"])) == 1
 
 
 # Who may read

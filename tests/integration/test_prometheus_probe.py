@@ -33,6 +33,7 @@ def page():
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
             self.wfile.write(b'running{model_name="a"} 1\nrunning{model_name="b"} 0\nlatency{model_name="a"} 0.5\nlatency{model_name="b"} NaN\n')
 
@@ -74,7 +75,7 @@ def test_targets_that_are_absent_or_down_are_told(place, start) -> None:
         {"kind": "PodMonitor", "name": "nothing", "namespace": place.name},
     ]
     dead = f"http://127.0.0.1:{free_port()}"
-    prometheus = start({"one": dead}, {"one": {"namespace": place.name, "service": "one", "endpoint": "web"}})
+    prometheus = start({"one": dead}, {"one": {"namespace": place.name, "service": "one", "endpoint": "web"}}).scraping()
     done = Run({"prometheus_endpoint": prometheus.url, "monitors": wanted, "timeout": 4})
     done.failed(
         "ServiceMonitor web", f"{dead}/metrics (", "connection refused", "ServiceMonitor other", "no target for", 'service="two"', "does not exist"

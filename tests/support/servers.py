@@ -222,6 +222,19 @@ class PrometheusServer(Server):
         """Also with TLS and authentication: its log says it."""
         return "Server is ready to receive web requests" in self.log()
 
+    def ask(self, promql: str) -> list[dict]:
+        """The result of a query, not by the modules' own client."""
+        url = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
+        return json.load(urllib.request.urlopen(url, timeout=5))["data"]["result"]
+
+    def scraping(self) -> PrometheusServer:
+        """Itself, when it has scraped something (or tried to): that takes it some seconds after its start."""
+        deadline = time.monotonic() + 60
+        while not self.ask("up"):
+            assert time.monotonic() < deadline, "Prometheus scrapes nothing"
+            time.sleep(0.1)
+        return self
+
 
 class GrafanaServer(Server):
     """Grafana with a database of its own. ``url``: of its API; ``password``: of its user admin."""

@@ -219,6 +219,14 @@ def test_a_token_is_made_for_a_service_account(find, endpoint) -> None:
     assert access.token == "minted"
 
 
+def test_no_token_is_made_where_one_is_given(find) -> None:
+    cluster = Cluster(OPENSHIFT)
+    access = find(
+        cluster, prometheus_endpoint="https://p", prometheus_token="given", prometheus_service_account={"name": "reader", "namespace": "demo"}
+    )
+    assert access.token == "given" and cluster.asked == []
+
+
 def without(*parts: str) -> dict:
     return {path: found for path, found in OPENSHIFT.items() if not path.endswith(parts)}
 
