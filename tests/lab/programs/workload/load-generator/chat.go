@@ -119,7 +119,7 @@ func complete(ctx context.Context, client *http.Client, to model, asked chatRequ
 	return answer, answer.read(response.Body, func() time.Duration { return time.Since(begun) })
 }
 
-// read collects a stream of server-sent events up to its end marker.
+// read collects a stream of server-sent events up to its end marker or, if that is missing, up to its end after a reason to finish.
 func (c *completion) read(stream io.Reader, elapsed func() time.Duration) error {
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(nil, longestEvent)
@@ -131,8 +131,7 @@ func (c *completion) read(stream io.Reader, elapsed func() time.Duration) error 
 		}
 		data = strings.TrimSpace(data)
 		if data == "[DONE]" {
-			c.text = text.String()
-			return nil
+			break
 		}
 		var part chunk
 		if err := json.Unmarshal([]byte(data), &part); err != nil {
@@ -159,5 +158,9 @@ func (c *completion) read(stream io.Reader, elapsed func() time.Duration) error 
 	if err := lines.Err(); err != nil {
 		return err
 	}
-	return io.ErrUnexpectedEOF
+	if c.finishReason == "" { // Llama Stack sends no end marker
+		return io.ErrUnexpectedEOF
+	}
+	c.text = text.String()
+	return nil
 }

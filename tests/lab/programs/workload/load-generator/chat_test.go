@@ -39,21 +39,21 @@ data: [DONE]
 `
 
 func TestReadStream(t *testing.T) {
-	reads := 0
-	clock := func() time.Duration { reads++; return time.Duration(reads) * time.Second }
-	var got completion
-	if err := got.read(strings.NewReader(stream), clock); err != nil {
-		t.Fatal(err)
-	}
 	want := completion{id: "chatcmpl-1", model: "mistral-24b", text: "Good day", finishReason: "stop", usage: usage{7, 2}, firstChunk: time.Second}
-	if got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	for name, stream := range map[string]string{"with end marker": stream, "without": strings.ReplaceAll(stream, "data: [DONE]", "")} {
+		reads := 0
+		clock := func() time.Duration { reads++; return time.Duration(reads) * time.Second }
+		var got completion
+		if err := got.read(strings.NewReader(stream), clock); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", name, got, err, want)
+		}
 	}
 }
 
 func TestReadStreamThatBreaks(t *testing.T) {
 	for name, row := range map[string]struct{ stream, want string }{
-		"without end":  {strings.ReplaceAll(stream, "data: [DONE]", ""), "unexpected EOF"},
+		"without end":  {stream[:strings.Index(stream, `{"content":"day"}`)] + "\n", "not JSON"},
+		"without last": {strings.Join(strings.SplitAfter(stream, "\n\n")[:2], ""), "unexpected EOF"},
 		"not JSON":     {"data: {", "event that is not JSON"},
 		"endless line": {"data: " + strings.Repeat("x", longestEvent+1), "token too long"},
 		"empty":        {"", "unexpected EOF"},
