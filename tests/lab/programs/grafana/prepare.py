@@ -29,18 +29,22 @@ def generate() -> str:
     return text
 
 
+def names(paths: list[str]) -> dict[str, str]:
+    """The packages' names, which need not be the last part of their paths."""
+    listing = subprocess.run(["go", "list", "-f", "{{.ImportPath}} {{.Name}}", *paths], check=True, capture_output=True, text=True)
+    return dict(line.split() for line in listing.stdout.splitlines())
+
+
 def cut(text: str) -> str:
     """The wanted functions as a file of package main, with the imports that they use."""
     functions = [re.search(rf"^func {name}\(.*?^}}\n", text, re.MULTILINE | re.DOTALL) for name in WANTED]
     body = "\n".join(function.group() for function in functions if function)
     if not all(functions):
         raise SystemExit(f"Wire has not generated {' and '.join(WANTED)} of {PACKAGE}")
-    imports = [
-        line
-        for line, alias, path in re.findall(r'^(\t(?:(\w+) )?"(.+)")$', text, re.MULTILINE)
-        if re.search(rf"\b{alias or path.rpartition('/')[2]}\.", body)
-    ]
-    return "\n".join(["package main", "", "import (", f'\t. "{PACKAGE}"', *imports, ")", "", body])
+    imports = re.findall(r'^(\t(?:(\w+) )?"(.+)")$', text, re.MULTILINE)
+    known = names([path for _line, alias, path in imports if not alias])
+    used = [line for line, alias, path in imports if re.search(rf"\b{alias or known[path]}\.", body)]
+    return "\n".join(["package main", "", "import (", f'\t. "{PACKAGE}"', *used, ")", "", body])
 
 
 if __name__ == "__main__":
