@@ -110,12 +110,12 @@ def test_push_tells_a_registry_the_manifests(images, image):
 
 
 def test_files_kept_of_a_module(tmp_path, said):
-    builder, program = Builder(tmp_path / "cache", said.append), load()["grafana"]
+    builder, program = Builder(tmp_path / "cache", said.append), load()["kserve"]
     home = builder.entry(program) / "files" / "conf"
     home.mkdir(parents=True)
     (home / "defaults.ini").write_text("[server]")
-    images = Images(builder, {"grafana": program})
-    image = Image("registry.example.com/web:v1", files={"/usr/share/web": Kept("grafana")})
+    images = Images(builder, {"kserve": program})
+    image = Image("registry.example.com/web:v1", files={"/usr/share/web": Kept("kserve")})
     images.build([image])
     manifest = json.loads(images._manifest(image).read_text())
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob(images, manifest["layers"][0])))) as archive:
