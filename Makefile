@@ -15,7 +15,7 @@ rules: lab-build ; PROMTOOL=$$($(LAB) path promtool) .venv/bin/pytest tests/rule
 sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh
 integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) PROMETHEUS_BINARY=$$($(LAB) path prometheus) .venv/bin/pytest -n 3 --dist loadfile --ignore=tests/integration/test_dashboard_probe.py tests/integration
-site-test: lab-up ; $(FULL) pytest -n auto --ignore=tests/site/test_grafana.py tests/site
+site-test: lab-up ; $(FULL) pytest -n auto --dist loadgroup --ignore=tests/site/test_grafana.py tests/site
 lab-test: lab-build ; (cd tests/lab/programs/workload && go vet ./... && go test ./...) && PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults/test_lab.py
 faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections pytest tests/faults
 molecule: lab-up ; $(FULL) for scenario in operators default tempo_storage otel_collector metrics; do molecule test -s $$scenario || exit 1; done

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -88,10 +89,29 @@ def play(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def converged(play, tmp_path_factory, testrun_uid):
-    """The site has been applied, with all that Ansible can print: by one of the processes that the tests run in, once."""
-    with (tmp_path_factory.getbasetemp().parent / f"converged-{testrun_uid}").open("a+") as kept:
-        fcntl.flock(kept, fcntl.LOCK_EX)
+def shared(tmp_path_factory, testrun_uid):
+    """Opens a file that all processes have in which the tests of this run are; returns it with its lock held."""
+
+    @contextlib.contextmanager
+    def locked(name: str, how: int):
+        with (tmp_path_factory.getbasetemp().parent / f"{name}-{testrun_uid}").open("a+") as file:
+            fcntl.flock(file, how)
+            yield file
+
+    return locked
+
+
+@pytest.fixture(autouse=True)
+def turn(request, shared):
+    """Tests beside each other, but one that is marked to change the cluster alone."""
+    with shared("turn", fcntl.LOCK_EX if request.node.get_closest_marker("changes") else fcntl.LOCK_SH):
+        yield
+
+
+@pytest.fixture(scope="session")
+def converged(play, shared):
+    """The site has been applied, with all that Ansible can print; once for all processes."""
+    with shared("converged", fcntl.LOCK_EX) as kept:
         kept.seek(0)
         output = kept.read()
         if not output:

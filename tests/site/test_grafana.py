@@ -13,6 +13,9 @@ import kubernetes
 import pytest
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Target, http_link
 
+# One after the other, because what a test leaves is what the next one finds.
+pytestmark = [pytest.mark.changes, pytest.mark.usefixtures("converged"), pytest.mark.xdist_group("grafana")]
+
 NAMESPACE = "private-ai-demo"
 URL = f"http://grafana-service.{NAMESPACE}.svc:3000"
 ADMIN, TOKEN = "grafana-admin-credentials", "grafana-datasources-token"
@@ -37,12 +40,6 @@ def grafana(api, core):
         return answer.status, json.loads(answer.body)
 
     return ask
-
-
-@pytest.fixture(scope="module", autouse=True)
-def converged(play):
-    run = play("--tags=grafana")
-    assert run.status == 0, run.output[-3000:]
 
 
 def until(what, seconds):
