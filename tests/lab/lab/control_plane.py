@@ -152,7 +152,15 @@ def api_server_flags(state: Path, address: str, api_port: int, etcd_port: int) -
 def define(kubectl: Callable[..., None], files: Iterable[Path]) -> None:
     """Applies files of CustomResourceDefinitions and waits until all of them are served."""
     kubectl("apply", "--server-side", "--validate=false", *(f"--filename={file}" for file in files))
-    kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all", f"--timeout={READY_WITHIN}s")
+    deadline = time.monotonic() + READY_WITHIN
+    while True:
+        try:
+            kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all", f"--timeout={READY_WITHIN}s")
+            return
+        except LabError as error:
+            # One that was taken a moment ago has no conditions yet, which kubectl takes for an error.
+            if "accessor error" not in str(error) or time.monotonic() > deadline:
+                raise
 
 
 def free_ports(count: int) -> list[int]:
