@@ -35,7 +35,7 @@ def latency(title: str, series: str, description: str, limit: str = "", **more: 
         queries.append(objective(limit))
         description += f" The dashed line is the objective (variable {limit})."
     only_if = f"sum(max_over_time({chosen('vllm_requests_per_second')}[$__range])) == 0"
-    return graph(title, description, "s", *queries, width=12, no_value=NO_TRAFFIC, **{"may_be_empty": IDLE, "only_if": only_if, **more})
+    return graph(title, description, "s", *queries, width=12, **{"no_value": NO_TRAFFIC, "may_be_empty": IDLE, "only_if": only_if, **more})
 
 
 def gpu(series: str, by: str = "namespace, model_name, Hostname, gpu") -> str:
@@ -51,7 +51,7 @@ def gpu(series: str, by: str = "namespace, model_name, Hostname, gpu") -> str:
 
 def gpu_graph(title: str, description: str, unit: str, expr: str, **more: Any) -> Any:
     """A figure of each GPU."""
-    query = Query(expr, more.pop("name", MODEL + " {{Hostname}} GPU {{gpu}}"))
+    query = Query(expr, more.pop("name", "{{model_name}} {{Hostname}}/{{gpu}}"))
     return graph(title, description, unit, query, width=6, no_value=NO_GPU, may_be_empty=GPU_EMPTY, **more)
 
 
@@ -169,6 +169,7 @@ def dashboard() -> Dashboard:
             "Time in the queue",
             "vllm_request_queue_time_seconds",
             "How long requests waited for their place in a batch. A part of the time to first token.",
+            no_value="No request had to wait",
             may_be_empty="no request had to wait.",
             only_if="",
         ),

@@ -211,7 +211,8 @@ def draw_lines(axes: Axes, panel: t.Mapping[str, t.Any], outcomes: t.Mapping[str
     axes.yaxis.set_major_formatter(lambda value, _place: shown(value, unit))
     low, high = axes.get_ylim()
     top = 1.0 if (panel["fieldConfig"]["defaults"].get("custom") or {}).get("axisSoftMax") == 1 else 0.0
-    axes.set_ylim(min(low, 0.0), max(high, top) if high > low else low + 1)
+    lowest = min([value for line in axes.get_lines() for value in line.get_ydata() if not math.isnan(value)], default=0.0)
+    axes.set_ylim(min(low, 0.0) if lowest < 0 else 0.0, max(high, top) if high > low else low + 1)
     axes.grid(color=GRID, linewidth=0.6)
     axes.tick_params(labelsize=7, colors=FAINT, length=0)
     for spine in axes.spines.values():

@@ -79,7 +79,7 @@ def dashboard() -> Dashboard:
         service_map(
             "Service map",
             "Who calls whom, how often and how fast, from the collector's service graph.",
-            "{}",
+            f'{{client!="{PROBE}",server!="{PROBE}"}}',
             no_value="No calls between services in this time range",
             may_be_empty="fewer than two services send traces.",
             only_if=f'count(count by (service_name) (traces_span_metrics_calls_total{{service_name!="{PROBE}"}})) < 2 or {SILENT["only_if"]}',
