@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.dynamic.exceptions import NotFoundError
 
 FIXTURES = Path(__file__).parents[1] / "unit" / "plugins" / "module_utils" / "fixtures"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -229,11 +230,24 @@ def test_what_cannot_be_looked_for(run, wanted, said):
     assert time.monotonic() - started < 20
 
 
+def not_served(cluster, path, seconds=30):
+    """Returns when the API server has taken note that a resource is served no longer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            cluster.get(path)
+        except NotFoundError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{path} is served still")
+
+
 def test_without_kserve(cluster, run):
     path = f"{CRD}/inferenceservices.serving.kserve.io"
     versions = cluster.get(path)["spec"]["versions"]
     cluster.merge(path, {"spec": {"versions": [{**version, "served": False} for version in versions]}})
     try:
+        not_served(cluster, "/apis/serving.kserve.io/v1beta1/namespaces/default/inferenceservices")
         wanted = [{"name": "a", "namespace": "default"}]
         for wait in (False, True):
             result = run("inference_service_info", inference_services=wanted, wait=wait, timeout=60)
