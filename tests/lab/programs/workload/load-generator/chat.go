@@ -116,7 +116,9 @@ func complete(ctx context.Context, client *http.Client, to model, asked chatRequ
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
 		return answer, &statusError{response.StatusCode, strings.TrimSpace(string(text))}
 	}
-	return answer, answer.read(response.Body, func() time.Duration { return time.Since(begun) })
+	err = answer.read(response.Body, func() time.Duration { return time.Since(begun) })
+	_, _ = io.Copy(io.Discard, response.Body) // read to its end, a connection is used again
+	return answer, err
 }
 
 // read collects a stream of server-sent events up to its end marker or, if that is missing, up to its end after a reason to finish.

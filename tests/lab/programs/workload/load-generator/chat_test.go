@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -296,5 +297,30 @@ func TestRunCounts(t *testing.T) {
 	sum := chat.run(ctx)
 	if sum.Sent < 10 || sum.Succeeded+sum.Failed != sum.Sent || sum.Failed != sum.Sent/2 {
 		t.Errorf("%+v", sum)
+	}
+}
+
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	connections := 0
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) {
+		io.WriteString(writer, stream)
+		writer.(http.Flusher).Flush()
+		time.Sleep(10 * time.Millisecond) // the end comes after the end marker
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections++
+		}
+	}
+	server.Start()
+	defer server.Close()
+	base, _ := url.Parse(server.URL)
+	for range 3 {
+		if _, err := complete(t.Context(), server.Client(), model{"a", base}, chatRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if connections != 1 {
+		t.Errorf("%d connections for three requests", connections)
 	}
 }
