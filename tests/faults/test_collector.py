@@ -64,7 +64,7 @@ def replaced(trial: Trial, component: str, seconds: int | None) -> None:
         pods = component_pods(trial, component)
         return not old & {pod.metadata.uid for pod in pods} and ready(pods)
 
-    until(back, f"Tempo's {component} is back", 180)
+    until(back, f"Tempo's {component} is back", 240)
 
 
 def nothing(trial: Trial) -> None:
@@ -84,7 +84,7 @@ def object_store(trial: Trial) -> None:
 
     def scale(replicas: int) -> None:
         trial.apps.patch_namespaced_deployment_scale(*MINIO, {"spec": {"replicas": replicas}})
-        until(lambda: (trial.apps.read_namespaced_deployment(*MINIO).status.available_replicas or 0) == replicas, f"{replicas} pods of MinIO", 60)
+        until(lambda: (trial.apps.read_namespaced_deployment(*MINIO).status.available_replicas or 0) == replicas, f"{replicas} pods of MinIO", 120)
 
     try:
         scale(0)
