@@ -163,7 +163,10 @@ def refusal(status: int, said: str, what: str) -> PrometheusError:
     if status == 401 or 300 <= status < 400:
         cure = "give a token (prometheus_token or prometheus_service_account), or renew the one that was given"
     elif status == 403:
-        cure = "let the token's user or service account read it (on OpenShift: bind it to ClusterRole cluster-monitoring-view)"
+        cure = (
+            "let the token's user or service account read it (on OpenShift: bind it to ClusterRole cluster-monitoring-view), or correct"
+            " prometheus_endpoint if that is no Prometheus"
+        )
     elif status == 404:
         cure = f"this is no Prometheus, or its API has no {what}: correct prometheus_endpoint (without the /api/v1)"
     elif status in (400, 422):
