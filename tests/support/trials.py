@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -119,6 +120,12 @@ class Trial:
     def own_metrics(self, collector: str) -> str:
         """The page of a collector's own metrics."""
         return self.read(NAMESPACE, f"{collector}-collector-monitoring:8888", "/metrics").decode()
+
+    def given_up(self, collector: str) -> int:
+        """Spans that a collector has dropped since it started: refused by Tempo for good, or without a place in its queue."""
+        pattern = r"^otelcol_exporter_(?:send|enqueue)_failed_spans(?:_total)?(?:{.*})? (\S+)$"
+        page = until(lambda: self.own_metrics(collector), f"{collector}'s own metrics", 60)
+        return int(sum(map(float, re.findall(pattern, page, re.MULTILINE))))
 
     # Senders
 

@@ -146,7 +146,7 @@ def test_a_queue_on_a_volume_gives_up_nothing(configurations):
             kept = choice["otel_collector_queue_persistent"]
             assert exporter["sending_queue"].get("storage") == ("file_storage" if kept else None)
             assert exporter["retry_on_failure"] == {"enabled": True, "max_elapsed_time": "0s" if kept else "300s"}
-            assert exporter["sending_queue"]["queue_size"] == (500000 if kept else 100000)
+            assert exporter["sending_queue"]["queue_size"] == (500000 if kept else 250000)
 
 
 def test_no_exporter_writes_to_the_log(configurations):
