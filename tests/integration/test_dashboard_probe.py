@@ -132,6 +132,7 @@ def exposed():
         def do_GET(self) -> None:
             text = "".join(line for line in page(self.started).splitlines(keepends=True) if not line.startswith(self.without))
             self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
             self.wfile.write(text.encode())
 

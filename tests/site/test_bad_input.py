@@ -190,12 +190,9 @@ def in_the_way(api):
             resource.delete(item["metadata"]["name"], "default")
 
 
-NOT_YET = pytest.mark.skip(reason="site.yml does not run role grafana yet")
-
-
 @pytest.mark.parametrize(
     ("words", "environment", "message"),
-    [pytest.param(*row, id=name, marks=[NOT_YET] if "--tags=grafana" in row[0] else []) for name, row in ROWS.items()],
+    [pytest.param(*row, id=name) for name, row in ROWS.items()],
 )
 def test_one_message_and_nothing_touched(play, objects, words, environment, message):
     before = objects()

@@ -100,6 +100,13 @@ IMAGES = (
         "image-registry.openshift-image-registry.svc:5000/openshift/cli:latest",
         files={"/bin/kubectl": "kubectl", "/bin/sh": Path("/bin/busybox")},
     ),
+    # The operator's default version; what answers is the version that can be built.
+    Image(
+        "docker.io/grafana/grafana:11.3.0",
+        (f"{GRAFANA_HOME}/bin/grafana", "server", f"-homepath={GRAFANA_HOME}"),
+        # A shell, because there is one in Grafana's own image too.
+        {f"{GRAFANA_HOME}/bin/grafana": "grafana", GRAFANA_HOME: Kept("grafana"), "/bin/sh": Path("/bin/busybox")},
+    ),
 )
 
 
