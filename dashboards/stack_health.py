@@ -76,7 +76,7 @@ def dashboard() -> Dashboard:
             steps=((None, RED), (3600, AMBER), (6 * 3600, GREEN)),
             decimals=1,
             no_value="No token to renew",
-            may_be_empty="Grafana reads its Prometheus without a token.",
+            may_be_empty="Grafana reads its Prometheus without a token, or nobody has renewed it yet: that happens once a day.",
         ),
         figure(
             "Age of evaluations",
@@ -194,7 +194,7 @@ def dashboard() -> Dashboard:
             Query(f"min by (token) (model_monitoring_token_expiry_timestamp_seconds{{{HERE}}}) - time()", "{{token}}"),
             width=12,
             no_value="No token to renew",
-            may_be_empty="Grafana reads its Prometheus without a token.",
+            may_be_empty="Grafana reads its Prometheus without a token, or nobody has renewed it yet: that happens once a day.",
         ),
         graph(
             "Age of evaluation results",

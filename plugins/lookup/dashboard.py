@@ -72,9 +72,9 @@ class LookupModule(LookupBase):
                 with open(path, encoding="utf-8") as file:
                     dashboards.append(_dashboard_file.content(file.read(), path))
             except OSError as exc:
-                raise AnsibleLookupError(f"The dashboard {path} cannot be read: {exc.strerror}. Correct its path.") from exc
+                raise AnsibleLookupError(f"The dashboard {path} cannot be read: {exc.strerror}. Correct its path.") from None
             except UnicodeDecodeError as exc:
-                raise AnsibleLookupError(f"{path} is not a text in UTF-8, and so no dashboard. Correct it, or leave the file out.") from exc
+                raise AnsibleLookupError(f"{path} is not a text in UTF-8, and so no dashboard. Correct it, or leave the file out.") from None
             except ModelMonitoringError as exc:
-                raise AnsibleLookupError(f"{exc}.") from exc
+                raise AnsibleLookupError(f"{exc}.") from None
         return dashboards

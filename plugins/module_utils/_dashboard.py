@@ -611,6 +611,9 @@ def judge_answer(status: int, body: bytes, refs: t.Sequence[str]) -> dict[str, O
             # A refused log-in may end when a token is renewed; Grafana 10.0 gives no status, and every failure as 400.
             text = _one_line(result["error"])
             found[ref] = Outcome(ERROR, text, hopeless=result.get("status") == 400 or "bad_data" in text or "parse error" in text)
+        elif (result.get("status") or 200) >= 400:
+            # What a proxy in front of the data source says is no error to Grafana, only an answer with nothing in it.
+            found[ref] = Outcome(ERROR, f"the data source answers {result['status']}", hopeless=result["status"] == 400)
         else:
             found[ref] = judge_frames(result.get("frames") or [])
     return found

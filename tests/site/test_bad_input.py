@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = str(ROOT / "molecule" / "grafana" / "files" / "probe.json")
+
+#: What is in the way of this process' runs; another process may test at the same time.
+IN_THE_WAY = f"site-test-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 
 OPERATOR = {"name": "tempo", "package": "tempo-operator", "namespace": "tempo-operator"}
 
@@ -95,22 +99,22 @@ ROWS = {
         "Role metrics has no variable metrics_tftt_objective: did you mean metrics_ttft_objective?",
     ),
     "no Service of that Prometheus": (
-        variables(verify_prometheus_endpoint="http://prometheus.nowhere.svc:9090"),
+        ("--tags=verify", *variables(verify_prometheus_endpoint="http://prometheus.nowhere.svc:9090")),
         {},
         "Service prometheus in namespace nowhere does not exist: correct the host in the URL",
     ),
     "no Prometheus there": (
-        variables(verify_prometheus_endpoint="http://127.0.0.1:1"),
+        ("--tags=verify", *variables(verify_prometheus_endpoint="http://127.0.0.1:1")),
         {},
         "Prometheus is not reachable at http://127.0.0.1:1: .*refused.*prometheus_endpoint names its Service and port",
     ),
     "something else than Prometheus": (
-        variables(verify_prometheus_endpoint="http://minio.model-storage.svc:9000"),
+        ("--tags=verify", *variables(verify_prometheus_endpoint="http://minio.model-storage.svc:9000")),
         {},
         "Prometheus.*prometheus_endpoint",
     ),
     "a model that does not exist": (
-        variables(verify_models=[{"name": "mistral-25b", "namespace": "private-ai-demo"}]),
+        ("--tags=verify", *variables(verify_models=[{"name": "mistral-25b", "namespace": "private-ai-demo"}])),
         {},
         "InferenceService private-ai-demo/mistral-25b",
     ),
@@ -125,7 +129,7 @@ ROWS = {
         "Prometheus.*prometheus_endpoint",
     ),
     "authorities that Prometheus' certificate is not of": (
-        ("--tags=grafana", *variables(grafana_ca_configmap="site-test-ca", grafana_ca_key="ca.crt")),
+        ("--tags=grafana", *variables(grafana_ca_configmap=IN_THE_WAY, grafana_ca_key="ca.crt")),
         {},
         "certificate verify failed",
     ),
@@ -150,9 +154,9 @@ ROWS = {
         "Two dashboards have the same uid, of ",
     ),
     "a host that another Route has": (
-        ("--tags=grafana", *variables(grafana_expose="route", grafana_host="taken.example.com")),
+        ("--tags=grafana", *variables(grafana_expose="route", grafana_host=f"{IN_THE_WAY}.example.com")),
         {},
-        "grafana_host: taken.example.com is taken by Route default/site-test-taken. Choose another host, or remove that Route.",
+        f"grafana_host: {IN_THE_WAY}.example.com is taken by Route default/{IN_THE_WAY}. Choose another host, or remove that Route.",
     ),
     "no KUBECONFIG": ((), {"KUBECONFIG": None}, "KUBECONFIG is not set, .* Set KUBECONFIG or"),
     "crd that never comes": (
@@ -171,13 +175,13 @@ def in_the_way(api):
     """A Route with a host, and authorities that have signed nothing that is asked."""
     client = kubernetes.dynamic.DynamicClient(api)
     route = {
-        "apiVersion": "route.openshift.io/v1", "kind": "Route", "metadata": {"name": "site-test-taken", "namespace": "default"},
-        "spec": {"host": "taken.example.com", "to": {"kind": "Service", "name": "x", "weight": 100}},
+        "apiVersion": "route.openshift.io/v1", "kind": "Route", "metadata": {"name": IN_THE_WAY, "namespace": "default"},
+        "spec": {"host": f"{IN_THE_WAY}.example.com", "to": {"kind": "Service", "name": "x", "weight": 100}},
     }  # fmt: skip
     # The API server's own for something else.
     other = kubernetes.client.CoreV1Api(api).read_namespaced_config_map("extension-apiserver-authentication", "kube-system")
     authorities = {
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site-test-ca", "namespace": "default"},
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": IN_THE_WAY, "namespace": "default"},
         "data": {"ca.crt": other.data["requestheader-client-ca-file"]},
     }  # fmt: skip
     made = [(client.resources.get(api_version=item["apiVersion"], kind=item["kind"]), item) for item in (route, authorities)]

@@ -101,11 +101,19 @@ class Trial:
             }
         ]
         (folder / "play.json").write_text(json.dumps(play))
-        command = [Path(sys.executable).with_name("ansible-playbook"), "-i", ROOT / "inventories" / "lab", folder / "play.json"]
+        self._play(folder / "play.json")
+
+    def copies(self, count: int) -> None:
+        """Have Tempo keep each span on this many ingesters; returns when it does."""
+        self._play(ROOT / "site.yml", "--tags=tempo_storage", f"--extra-vars=tempo_storage_replication_factor={count}")
+
+    @staticmethod
+    def _play(playbook: Path, *words: str) -> None:
+        command = [Path(sys.executable).with_name("ansible-playbook"), "-i", ROOT / "inventories" / "lab", playbook, *words]
         environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:
-            raise AssertionError(f"the collectors are not there:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+            raise AssertionError(f"{playbook.name} fails:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
 
     def remove(self) -> None:
         """Remove the namespace and wait until it is gone."""
@@ -150,7 +158,7 @@ class Trial:
 
     def outcome(self, run: str, seconds: float) -> Outcome:
         """Wait until a sender has ended, and read what it says."""
-        until(lambda: self._sender(run).status.phase in ("Succeeded", "Failed"), f"{run} has ended", seconds)
+        until(lambda: self._sender(run) and self._sender(run).status.phase in ("Succeeded", "Failed"), f"{run} has ended", seconds)
         sender = self._sender(run).metadata
         lines = self.core.read_namespaced_pod_log(sender.name, sender.namespace, _preload_content=False).data.decode().splitlines()
         said = json.loads(next(line for line in reversed(lines) if line.startswith("{")))

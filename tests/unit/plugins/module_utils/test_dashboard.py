@@ -391,6 +391,7 @@ def results(**by_ref) -> bytes:
         ),
         (207, results(A={"status": 502, "error": "bad gateway"}), "error", "bad gateway", False),
         (400, results(A={"status": 401, "error": "Unauthorized"}), "error", "Unauthorized", False),
+        (200, results(A={"status": 401, "frames": [{"schema": {"fields": []}, "data": {"values": []}}]}), "error", "answers 401", False),
         (404, b'{"message": "Data source not found"}', "error", "404 Data source not found", False),
         (400, b'{"message": "bad request data"}', "error", "400 bad request data", True),
         (503, b"<html>down</html>", "error", "503 <html>down</html>", False),
