@@ -18,7 +18,7 @@ integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINAR
 site-test: lab-up ; $(FULL) pytest -n auto --dist loadgroup tests/site
 lab-test: lab-build ; (cd tests/lab/programs/workload && go vet ./... && go test ./...) && PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults/test_lab.py
 faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections pytest tests/faults
-molecule: lab-up ; $(FULL) for scenario in operators default tempo_storage otel_collector metrics grafana; do molecule test -s $$scenario || exit 1; done
+molecule: lab-up ; $(FULL) tests/tools/molecule.sh
 bench-waits: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) .venv/bin/python tests/bench/waits.py
 bench-collector: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests/support python tests/bench/collector.py
 lab-build: setup ; @$(LAB) prepare && $(LAB) build

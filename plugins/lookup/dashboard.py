@@ -73,7 +73,7 @@ class LookupModule(LookupBase):
                     dashboards.append(_dashboard_file.content(file.read(), path))
             except OSError as exc:
                 raise AnsibleLookupError(f"The dashboard {path} cannot be read: {exc.strerror}. Correct its path.") from None
-            except UnicodeDecodeError as exc:
+            except UnicodeDecodeError:
                 raise AnsibleLookupError(f"{path} is not a text in UTF-8, and so no dashboard. Correct it, or leave the file out.") from None
             except ModelMonitoringError as exc:
                 raise AnsibleLookupError(f"{exc}.") from None
