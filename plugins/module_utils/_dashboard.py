@@ -10,6 +10,7 @@ Prometheus and Tempo.
 from __future__ import annotations
 
 import json
+import math
 import re
 import typing as t
 from dataclasses import dataclass, field, replace
@@ -564,12 +565,20 @@ class Outcome:
 DATA, NO_DATA, ERROR = "data", "no_data", "error"
 
 
-def judge_frames(frames: t.Sequence[t.Mapping[str, t.Any]]) -> Outcome:
+CURRENT = 5 * 60 * 1000
+"""Milliseconds before the end of its range in which a line must have a value, or two steps: Prometheus itself looks back that far."""
+
+
+def judge_frames(frames: t.Sequence[t.Mapping[str, t.Any]], since: float | None = None) -> Outcome:
     """Whether Grafana's data frames hold something that a panel would draw.
 
-    Exemplars are dots on the lines of others and are counted by themselves. NaN is nothing to draw.
+    Exemplars are dots on the lines of others and are counted by themselves. NaN is nothing to draw. Lines that all ended are drawn too, but who
+    looks at them wants to know of now.
+
+    :param since: milliseconds since 1970 after which there must be a value of a line; None where old ones are as good.
     """
     series = exemplars = values = 0
+    newest = 0.0
     for frame in frames:
         schema, columns = frame.get("schema") or {}, (frame.get("data") or {}).get("values") or []
         rows = max(map(len, columns), default=0)
@@ -584,14 +593,36 @@ def judge_frames(frames: t.Sequence[t.Mapping[str, t.Any]]) -> Outcome:
         if any(value is not None for column in (numbers or measured) for value in column):
             tables = any(field.get("type") == "string" for field in fields)
             series += rows if tables else 1
+            newest = max(newest, math.inf if tables else _newest(fields, columns))
+    if series and since is not None and newest < since:
+        return Outcome(NO_DATA, f"the newest value is of {moment_text(newest)}", exemplars=exemplars, frames=frames)
     if series:
         return Outcome(DATA, series=series, exemplars=exemplars, frames=frames)
     text = "the query found only values that are not numbers (NaN)" if values else "the query found nothing"
     return Outcome(NO_DATA, text, exemplars=exemplars, frames=frames)
 
 
-def judge_answer(status: int, body: bytes, refs: t.Sequence[str]) -> dict[str, Outcome]:
-    """What an answer of ``POST /api/ds/query`` says for each query, by refId."""
+def _newest(fields: t.Sequence[t.Mapping[str, t.Any]], columns: t.Sequence[t.Sequence[t.Any]]) -> float:
+    """When the newest value of a line is from, in milliseconds since 1970; infinity for what has no times."""
+    kinds = [field.get("type") for field in fields]
+    if "time" not in kinds:
+        return math.inf
+    times = columns[kinds.index("time")]
+    lines = [column for kind, column in zip(kinds, columns, strict=False) if kind == "number"]
+    return max((float(at) for row, at in enumerate(times) if any(line[row] is not None for line in lines)), default=0.0)
+
+
+def moment_text(milliseconds: float) -> str:
+    """A point in time for people, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def judge_answer(status: int, body: bytes, since: t.Mapping[str, float | None]) -> dict[str, Outcome]:
+    """What an answer of ``POST /api/ds/query`` says for each query, by refId.
+
+    :param since: by refId, after when there must be a value, see ``judge_frames``.
+    """
+    refs = list(since)
     try:
         answer = json.loads(body)
         results = answer.get("results") or {}
@@ -615,7 +646,7 @@ def judge_answer(status: int, body: bytes, refs: t.Sequence[str]) -> dict[str, O
             # What a proxy in front of the data source says is no error to Grafana, only an answer with nothing in it.
             found[ref] = Outcome(ERROR, f"the data source answers {result['status']}", hopeless=result["status"] == 400)
         else:
-            found[ref] = judge_frames(result.get("frames") or [])
+            found[ref] = judge_frames(result.get("frames") or [], since[ref])
     return found
 
 

@@ -144,7 +144,7 @@ class Grafana:
             if exc.hopeless:
                 raise
             return {ref: Outcome(_dashboard.ERROR, str(exc)) for ref in refs}
-        return _dashboard.judge_answer(answer.status, answer.body, refs)
+        return _dashboard.judge_answer(answer.status, answer.body, {str(query["refId"]): _since(query, asked) for query in queries})
 
     def search(self, source: DataSource, traceql: str, limit: int, per_trace: int, asked: Range, spans: bool = False) -> Outcome:
         """Search traces through the proxy of a Tempo data source: Grafana's backend has no such query, its front end does the same.
@@ -219,6 +219,13 @@ class Grafana:
         if not isinstance(found, kind):
             raise GrafanaError(f"what answers is not Grafana (for {what} it says '{answer.text[:80]}'): correct grafana_endpoint", True)
         return found
+
+
+def _since(query: t.Mapping[str, t.Any], asked: Range) -> float | None:
+    """After when a query of Prometheus must have a value, in milliseconds since 1970."""
+    if (query.get("datasource") or {}).get("type") != "prometheus":
+        return None
+    return asked.end - max(_dashboard.CURRENT, 2 * query.get("intervalMs", 0))
 
 
 def instant(ref: str, source: DataSource, expr: str) -> dict[str, t.Any]:

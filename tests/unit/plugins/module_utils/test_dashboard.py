@@ -399,9 +399,33 @@ def results(**by_ref) -> bytes:
     ],
 )
 def test_answers_of_the_query_api(status, body, state, words, hopeless) -> None:
-    outcome = d.judge_answer(status, body, ["A"])["A"]
+    outcome = d.judge_answer(status, body, {"A": None})["A"]
     assert (outcome.state, outcome.hopeless) == (state, hopeless)
     assert words in outcome.text and "\n" not in outcome.text
+
+
+def line(kind: str, *values: float | None, start: int = 1_700_000_000_000) -> dict:
+    """A frame with a value a minute."""
+    times = [start + 60_000 * number for number in range(len(values))]
+    return {"schema": {"fields": [{"type": "time"}, {"type": kind}]}, "data": {"values": [times, list(values)]}}
+
+
+@pytest.mark.parametrize(
+    ("frames", "state"),
+    [
+        ([line("number", 1, 2, 3)], "data"),
+        ([line("number", 1, 2, None)], "no_data"),
+        ([line("number", 1, 2, None), line("number", 1, 2, 3)], "data"),
+        ([line("string", "a", "b", None)], "data"),  # a table has no newest row
+        ([{"schema": {"fields": [{"type": "number"}]}, "data": {"values": [[1]]}}], "data"),
+    ],
+)
+def test_a_line_that_has_ended_is_no_data(frames, state) -> None:
+    outcome = d.judge_frames(frames, since=1_700_000_000_000 + 120_000)
+    assert outcome.state == state
+    assert d.judge_frames(frames).state == "data"
+    if state == "no_data":
+        assert outcome.text == "the newest value is of 2023-11-14 22:14:20 UTC"
 
 
 @pytest.mark.parametrize(
