@@ -11,7 +11,7 @@ What TrustyAI's operator 1.38 and lm-evaluation-harness 0.4.8 to 0.4.13 do, and 
   a pod that could not be created (a quota), which the operator tries again.
 - ``status.results`` is the file that the harness has written, as text. It is Python's JSON, so NaN may be in it.
 - The keys of a task's figures are ``metric,filter``, their standard errors' ``metric_stderr,filter``. A standard error that cannot be had is ``N/A``.
-- Groups of tasks (mmlu) are in ``results`` too, in newer versions in ``groups`` alone; how many samples they have only their tasks say.
+- Groups of tasks (mmlu) are rows of ``results`` like their tasks; how many samples they have only their tasks say.
 - Two jobs that share a volume for their results can each be given the other's: so the name of the model is compared.
 """
 
@@ -129,7 +129,6 @@ def parse(text: str, model: str = "") -> tuple[Score, ...]:
     except ValueError as error:
         raise ValueError(f"its results are not JSON ({error})") from error
     rows = _mapping(content, "results") or {}
-    rows = {**rows, **(_mapping(content, "groups") or {})}
     if not rows:
         raise ValueError("its results hold no task")
     found = content.get("model_name")
