@@ -133,7 +133,7 @@ def parse(text: str, model: str = "") -> tuple[Score, ...]:
         raise ValueError("its results hold no task")
     found = content.get("model_name")
     if model and isinstance(found, str) and found and found != model:
-        raise ValueError(f"its results are of model {found}, not of {model}: do two jobs write to the same volume?")
+        raise ValueError(f"its results are of model {found}, not of {model}: another job writes to the same volume")
     scores = [score for task, row in rows.items() if isinstance(row, dict) for score in _scores(task, row, content)]
     if not scores:
         raise ValueError(f"its results hold no figure for {', '.join(sorted(rows))}")

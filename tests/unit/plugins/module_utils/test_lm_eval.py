@@ -93,7 +93,7 @@ def test_what_is_no_figure_is_passed_over(value):
         ("[]", "its results hold no task"),
         ('{"results": [1]}', "its results hold no task"),
         ('{"results": {"t": "broken", "u": {"alias": "u"}}}', "its results hold no figure for t, u"),
-        (GROUP, "its results are of model mistral-24b, not of quantised: do two jobs write to the same volume?"),
+        (GROUP, "its results are of model mistral-24b, not of quantised: another job writes to the same volume"),
     ],
 )
 def test_what_is_wrong_with_results(text, said):
