@@ -325,6 +325,17 @@ class TestPruning:
         jobs = [*self.jobs(RUNNING), existing(wanted("other"), status=succeeded())]
         assert _lm_eval_run.outdated([wanted()], jobs, {}, 0) == []
 
+    @pytest.mark.parametrize("status", [404, 403])
+    def test_deleting_what_somebody_has_deleted_is_no_error(self, status):
+        cluster = Cluster(*self.jobs(succeeded(), succeeded()))
+        cluster.delete = lambda path, what, **query: (_ for _ in ()).throw(KubeError("no", status=status))
+        looks = judge(cluster, wanted(limit="1"))
+        if status == 404:
+            looks.prune(0)
+        else:
+            with pytest.raises(KubeError):
+                looks.prune(0)
+
     def test_deleting(self):
         jobs = self.jobs(succeeded(), succeeded())
         cluster = Cluster(*jobs)
@@ -336,7 +347,7 @@ class TestPruning:
 
 HOST = (
     "requests.exceptions.ConnectionError: HTTPConnectionPool(host='nowhere.private-ai-demo.svc', port=80): Max retries exceeded"
-    " with url: /v1/completions (Caused by NameResolutionError(\"Failed to resolve 'nowhere.private-ai-demo.svc' ([Errno -2] Name or service not known)\"))"
+    " with url: /v1/completions (Caused by NameResolutionError(\"Failed to resolve 'nowhere.private-ai-demo.svc'\"))"
 )
 TOKENIZER = (
     "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files.\n"
@@ -390,6 +401,10 @@ class TestExplanation:
         text = self.explain(HUB, denied=["online access"])
         assert text.endswith(f"the operator does not permit online access. {_lm_eval_run._PERMIT}")
         assert "See that the model is ready" in self.explain(HOST, denied=["online access"])
+
+    def test_the_last_error_of_a_chain_and_what_is_nearest_to_the_cause(self):
+        text = self.explain(f"{HOST}\n\nDuring handling of the above exception, another exception occurred:\n\n{TASK}", message="ErrImagePull")
+        assert "Max retries" not in text and "Correct the task's name" in text
 
     def test_results_that_cannot_be_read(self):
         text = self.explain(text=json.dumps({"results": {"t": {"acc,none": 1}}, "model_name": "other"}))
@@ -445,6 +460,14 @@ class TestReport:
         looks(cluster)
         (row,) = looks.report()
         assert (row["state"], row["reason"], row["denied"]) == ("succeeded", "", ["code execution"])
+
+    def test_of_a_pod_only_the_main_container_tells_what_was_denied(self):
+        one = pod("x", env=[("HF_HUB_OFFLINE", "1")])
+        assert _lm_eval_run.denials({"allowOnline": True}, one) == ["online access"]
+        assert _lm_eval_run.denials({"allowOnline": False}, one) == []
+        one["spec"]["containers"][0]["name"] = "sidecar"
+        assert _lm_eval_run.denials({"allowOnline": True}, one) == []
+        assert _lm_eval_run.denials({"allowOnline": True}, None) == []
 
     def test_one_that_never_began(self):
         cluster = Cluster()
