@@ -138,6 +138,34 @@ class Settings:
     stuck_after: float = 600.0
     rerun: bool = False
 
+    @classmethod
+    def parse(cls, params: Mapping[str, t.Any]) -> Settings:
+        """From the module's parameters; raises ModelMonitoringError."""
+        for name in ("parallel", "keep", "stuck_after", "timeout"):
+            if params[name] < 1:
+                raise ModelMonitoringError(f"{name}: {params[name]} is too small: give 1 or more.")
+        return cls(params["parallel"], params["stuck_after"], params["rerun"])
+
+
+def parse(items: Sequence[Mapping[str, t.Any]]) -> list[Wanted]:
+    """Evaluations from the module's parameters; raises ModelMonitoringError."""
+    wanted = [Wanted(item["name"], item["model"], item["spec"], item.get("annotations") or {}) for item in items]
+    for one in wanted:
+        one.check()
+        if sum(other.name == one.name for other in wanted) > 1:
+            raise ModelMonitoringError(f"evaluations: {one.name} is there twice: give each a name of its own.")
+    return wanted
+
+
+def collection(namespace: str) -> str:
+    """The path of a namespace's jobs."""
+    return f"/apis/{API_VERSION}/namespaces/{namespace}/lmevaljobs"
+
+
+def jobs(kube: Kube, namespace: str, labels: str) -> list[dict[str, t.Any]]:
+    """The jobs with these labels now; raises KubeError."""
+    return _wait.list_objects(kube, _wait.Selection(collection(namespace), labels=labels, absent=NOT_INSTALLED))[0]
+
 
 def choose(wanted: Wanted, jobs: Sequence[Object], rerun: bool) -> tuple[str, int]:
     """The job of this content that will do, or an empty name and the number of the one to make.
@@ -179,7 +207,7 @@ def outdated(wanted: Sequence[Wanted], jobs: Sequence[Object], courses: Mapping[
 class Judge:
     """The judge over all evaluations: makes their jobs in turn, and sees when one has ended.
 
-    ``courses``: by the evaluation's name; those of a former call may be handed in. ``dry``: nothing is made, see :meth:`glance`.
+    ``courses``: by the evaluation's name. ``deleted``: names of jobs.
     """
 
     def __init__(
@@ -188,35 +216,38 @@ class Judge:
         namespace: str,
         wanted: Sequence[Wanted],
         settings: Settings,
-        courses: dict[str, Course] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._collection = collection(namespace)
         self._wanted = wanted
         self._settings = settings
         self._clock = clock
-        self.courses = {} if courses is None else courses
+        self.courses: dict[str, Course] = {}
         self.deleted: list[str] = []
-
-    @property
-    def collection(self) -> str:
-        """The path of the namespace's jobs."""
-        return f"/apis/{API_VERSION}/namespaces/{self._namespace}/lmevaljobs"
 
     def jobs(self, view: _wait.Viewer) -> list[dict[str, t.Any]]:
         """All jobs of evaluations, whosever."""
-        return view.items(_wait.Selection(self.collection, labels=_lm_eval.EVALUATION_LABEL, absent=NOT_INSTALLED))
+        return view.items(_wait.Selection(self._collection, labels=_lm_eval.EVALUATION_LABEL, absent=NOT_INSTALLED))
 
     def pods(self, view: _wait.Viewer) -> dict[str, Object]:
         """Their pods by name, which is the job's. Not being allowed to read pods is no error."""
         path = f"/api/v1/namespaces/{self._namespace}/pods"
         return {pod["metadata"]["name"]: pod for pod in view.items(_wait.Selection(path, labels=_lm_eval.EVALUATION_LABEL, optional=True))}
 
-    def glance(self, view: _wait.Viewer) -> list[str]:
-        """The evaluations for which a run would make a job."""
+    def foresee(self, view: _wait.Viewer) -> list[dict[str, t.Any]]:
+        """What a run would do, as :meth:`report` tells it; each job that would be made is tried by dry run. Raises KubeError."""
         jobs = self.jobs(view)
-        return [one.name for one in self._wanted if not choose(one, _mine(one, jobs), self._settings.rerun)[0]]
+        self.deleted = superseded(self._wanted, jobs)
+        rows = []
+        for one in self._wanted:
+            name, number = choose(one, _mine(one, jobs), self._settings.rerun)
+            made = not name
+            name = name or self._create(one, number, dryRun="All")
+            states = [_lm_eval.read(job).state for job in jobs if job["metadata"]["name"] == name]
+            rows.append(_row(one, name, made, states[0] if states else NOT_STARTED))
+        return rows
 
     def __call__(self, view: _wait.Viewer) -> list[_wait.State]:
         """All evaluations' states; raises KubeError."""
@@ -249,11 +280,15 @@ class Judge:
         for one in self._wanted:
             if one.name not in self.courses and busy.get(one.model, 0) < self._settings.parallel:
                 number = choose(one, _mine(one, jobs), self._settings.rerun)[1]
-                job = one.manifest(self._namespace, number)
-                self._kube.create(self.collection, job, f"create LMEvalJob {self._namespace}/{job['metadata']['name']}", fieldValidation="Strict")
-                now = self._clock()
-                self.courses[one.name] = Course(job["metadata"]["name"], made=True, began=now, since=now)
+                name = self._create(one, number)
+                self.courses[one.name] = Course(name, made=True, began=self._clock(), since=self._clock())
                 busy[one.model] = busy.get(one.model, 0) + 1
+
+    def _create(self, one: Wanted, number: int, **query: str) -> str:
+        job = one.manifest(self._namespace, number)
+        name = job["metadata"]["name"]
+        self._kube.create(self._collection, job, f"create LMEvalJob {self._namespace}/{name}", fieldValidation="Strict", **query)
+        return name
 
     def _observe(self, course: Course, job: Object | None, pods: Mapping[str, Object]) -> None:
         """Take down how far a job is, unless it has ended."""
@@ -293,13 +328,13 @@ class Judge:
 
     def prune(self, keep: int) -> list[str]:
         """Delete what :func:`outdated` finds; returns the names. Raises KubeError."""
-        jobs = self._kube.get(self.collection, "list LMEvalJobs", labelSelector=_lm_eval.EVALUATION_LABEL).get("items") or []
-        return self._delete(outdated(self._wanted, jobs, self.courses, keep))
+        found = jobs(self._kube, self._namespace, _lm_eval.EVALUATION_LABEL)
+        return self._delete(outdated(self._wanted, found, self.courses, keep))
 
     def _delete(self, names: Sequence[str]) -> list[str]:
         for name in names:
             try:
-                self._kube.delete(f"{self.collection}/{name}", f"delete LMEvalJob {self._namespace}/{name}", propagationPolicy="Background")
+                self._kube.delete(f"{self._collection}/{name}", f"delete LMEvalJob {self._namespace}/{name}", propagationPolicy="Background")
             except KubeError as error:
                 if error.status != 404:
                     raise
@@ -308,8 +343,7 @@ class Judge:
 
     def report(self) -> list[dict[str, t.Any]]:
         """How each evaluation ended (or not), with the reason where it is not as it should be. Raises KubeError."""
-        jobs = self._kube.get(self.collection, "list LMEvalJobs", labelSelector=_lm_eval.EVALUATION_LABEL).get("items") or []
-        by_name = {job["metadata"]["name"]: job for job in jobs}
+        by_name = {job["metadata"]["name"]: job for job in jobs(self._kube, self._namespace, _lm_eval.EVALUATION_LABEL)}
         rows = []
         for one in self._wanted:
             course = self.courses.get(one.name)
@@ -317,18 +351,9 @@ class Judge:
             state = NOT_STARTED if course is None else course.ended or UNFINISHED
             evidence = self._evidence(course.job, state) if course else Evidence()
             denied = denials(one.spec, evidence.pod)
-            rows.append(
-                {
-                    "name": one.name,
-                    "model": one.model,
-                    "job": course.job if course else None,
-                    "made": bool(course and course.made),
-                    "state": state,
-                    "seconds": round((course.finished or self._clock()) - course.began, 3) if course else None,
-                    "reason": "" if state == _lm_eval.SUCCEEDED else explain(state, course, _lm_eval.read(job) if job else None, evidence, denied),
-                    "denied": denied,
-                }
-            )
+            reason = "" if state == _lm_eval.SUCCEEDED else explain(state, course, _lm_eval.read(job) if job else None, evidence, denied)
+            seconds = (course.finished or self._clock()) - course.began if course else None
+            rows.append(_row(one, course.job if course else None, bool(course and course.made), state, seconds, reason, denied))
         return rows
 
     def _evidence(self, name: str, state: str) -> Evidence:
@@ -421,14 +446,51 @@ def progress(wanted: Sequence[Wanted], courses: Mapping[str, Course], seconds: f
     return f"{len(ended)} of {len(wanted)} evaluations have ended after {seconds:.0f} s" + (f"; {'; '.join(words)}" if words else "")
 
 
-def remember(courses: Mapping[str, Course]) -> dict[str, t.Any]:
+def remember(judge: Judge, began: float) -> dict[str, t.Any]:
     """What a later call needs to go on, as plain data."""
-    return {name: asdict(course) for name, course in courses.items()}
+    return {"courses": {name: asdict(course) for name, course in judge.courses.items()}, "deleted": judge.deleted, "began": began}
 
 
-def recall(memory: Mapping[str, t.Any]) -> dict[str, Course]:
-    """The courses that :func:`remember` has made plain data of."""
-    return {name: Course(**course) for name, course in memory.items()}
+def recall(judge: Judge, memory: Mapping[str, t.Any], now: float) -> float:
+    """Let a judge go on where :func:`remember` was called; returns when the first one began."""
+    judge.courses.update({name: Course(**course) for name, course in (memory.get("courses") or {}).items()})
+    judge.deleted += memory.get("deleted") or []
+    return memory.get("began", now)
+
+
+def wait(view: _wait.Viewer, judge: Judge, seconds: float, last: bool = True, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Wait until all evaluations have ended, at most so many seconds; returns whether they have.
+
+    Raises KubeError; for an API server that is away only if this is the ``last`` time that it is asked.
+    """
+    try:
+        _wait.wait_for(view, judge, seconds, clock)
+    except _wait.WaitError as error:
+        if last and isinstance(error.__cause__, KubeError):
+            raise error.__cause__ from error
+        return False
+    return True
+
+
+def failures(rows: Sequence[Mapping[str, t.Any]]) -> str:
+    """What went wrong, in one line; empty when nothing did."""
+    return " ".join(f"{row['name']} ({row['model']}): {row['state']}: {row['reason']}." for row in rows if row["state"] != _lm_eval.SUCCEEDED)
+
+
+def _row(
+    wanted: Wanted, job: str | None, made: bool, state: str, seconds: float | None = None, reason: str = "", denied: Sequence[str] = ()
+) -> dict[str, t.Any]:
+    """An evaluation as the module returns it."""
+    return {
+        "name": wanted.name,
+        "model": wanted.model,
+        "job": job,
+        "made": made,
+        "state": state,
+        "seconds": None if seconds is None else round(seconds, 3),
+        "reason": reason,
+        "denied": list(denied),
+    }
 
 
 def _mine(wanted: Wanted, jobs: Sequence[Object]) -> list[Object]:

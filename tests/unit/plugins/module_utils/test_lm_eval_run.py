@@ -37,7 +37,7 @@ class Cluster:
         self.jobs, self.pods, self.logs, self.events = {}, {}, {}, []
         self.now = 1000.0
         self.trouble, self.outages = "", _wait.Outages()
-        self.refuse = None
+        self.refuse, self.dry = None, []
         for job in jobs:
             self.jobs[job["metadata"]["name"]] = job
 
@@ -48,8 +48,12 @@ class Cluster:
     def create(self, path, body, what, **query):
         if self.refuse:
             raise self.refuse
-        assert (path, query) == ("/apis/trustyai.opendatahub.io/v1alpha1/namespaces/demo/lmevaljobs", {"fieldValidation": "Strict"})
+        assert path == "/apis/trustyai.opendatahub.io/v1alpha1/namespaces/demo/lmevaljobs"
+        assert query.pop("fieldValidation") == "Strict"
         assert body["metadata"]["name"] not in self.jobs
+        if query == {"dryRun": "All"}:
+            self.dry.append(body["metadata"]["name"])
+            return body
         self.jobs[body["metadata"]["name"]] = {**body, "metadata": {**body["metadata"], "creationTimestamp": stamp(self.now)}}
         return body
 
@@ -86,8 +90,8 @@ def stamp(now):
     return f"2026-11-25T22:{int(now // 60) % 60:02}:{int(now) % 60:02}Z"
 
 
-def judge(cluster, *evaluations, parallel=1, rerun=False, courses=None):
-    return Judge(cluster, "demo", evaluations, Settings(parallel, STUCK_AFTER, rerun), courses, cluster.clock)
+def judge(cluster, *evaluations, parallel=1, rerun=False):
+    return Judge(cluster, "demo", evaluations, Settings(parallel, STUCK_AFTER, rerun), cluster.clock)
 
 
 def existing(one, number=1, status=None, created="2026-11-25T21:00:00Z"):
@@ -127,6 +131,20 @@ class TestNames:
         with pytest.raises(ModelMonitoringError, match="cannot be that of a job"):
             wanted(name).check()
         wanted("a" * 48).check()
+
+
+def test_parameters():
+    items = [{"name": "a", "model": "m", "spec": {}, "annotations": None}, {"name": "b", "model": "m", "spec": {}}]
+    assert [one.name for one in _lm_eval_run.parse(items)] == ["a", "b"]
+    with pytest.raises(ModelMonitoringError, match="a is there twice"):
+        _lm_eval_run.parse([items[0]] * 2)
+    with pytest.raises(ModelMonitoringError, match="cannot be that of a job"):
+        _lm_eval_run.parse([{**items[0], "name": "A"}])
+    numbers = {"parallel": 2, "keep": 1, "stuck_after": 5, "timeout": 1, "rerun": True}
+    assert Settings.parse(numbers) == Settings(2, 5, True)
+    for name in ("parallel", "keep", "stuck_after", "timeout"):
+        with pytest.raises(ModelMonitoringError, match=f"{name}: 0 is too small"):
+            Settings.parse({**numbers, name: 0})
 
 
 class TestChoice:
@@ -203,9 +221,23 @@ class TestCourse:
         finish(cluster, "a", FAILED)
         for _look in range(3):
             looks(cluster)
-        again = judge(cluster, wanted("a"), courses=_lm_eval_run.recall(json.loads(json.dumps(_lm_eval_run.remember(looks.courses)))))
+        again = judge(cluster, wanted("a"))
+        assert _lm_eval_run.recall(again, json.loads(json.dumps(_lm_eval_run.remember(looks, 7.0))), 9.0) == 7.0
         again(cluster)
-        assert len(cluster.jobs) == 1
+        assert len(cluster.jobs) == 1 and again.courses == looks.courses
+
+    def test_a_later_call_knows_what_was_deleted_and_ends_nothing_more(self):
+        cluster = Cluster(existing(wanted(limit="1"), status=RUNNING))
+        looks = judge(cluster, wanted())
+        looks(cluster)
+        cluster.jobs |= {job["metadata"]["name"]: job for job in [existing(wanted(limit="2"), status=RUNNING)]}
+        again = judge(cluster, wanted())
+        _lm_eval_run.recall(again, _lm_eval_run.remember(looks, 7.0), 9.0)
+        again(cluster)
+        assert again.deleted == looks.deleted and len(cluster.jobs) == 2
+
+    def test_a_first_call_begins_now(self):
+        assert _lm_eval_run.recall(judge(Cluster()), {}, 9.0) == 9.0
 
     def test_what_is_not_wanted_any_more_is_ended_first(self):
         old = wanted(limit="1")
@@ -478,12 +510,56 @@ class TestReport:
             ("not started", True, True),
         ]
 
-    def test_a_glance_makes_nothing(self):
+    def test_what_a_run_would_do(self):
         one = wanted("a")
         cluster = Cluster(existing(one, status=succeeded()))
-        assert judge(cluster, one, wanted("b")).glance(cluster) == ["b"]
-        assert judge(cluster, one, wanted("b"), rerun=True).glance(cluster) == ["a", "b"]
+
+        def made(**settings):
+            return [(row["name"], row["made"], row["state"]) for row in judge(cluster, one, wanted("b"), **settings).foresee(cluster)]
+
+        assert made() == [("a", False, "succeeded"), ("b", True, "not started")]
+        assert made(rerun=True) == [("a", True, "not started"), ("b", True, "not started")]
         assert len(cluster.jobs) == 1
+        assert [name.partition("-")[0] for name in cluster.dry] == ["b", "a", "b"]
+
+    def test_what_a_run_would_end(self):
+        old = wanted(limit="1")
+        cluster = Cluster(existing(old, status=RUNNING))
+        looks = judge(cluster, wanted())
+        looks.foresee(cluster)
+        assert looks.deleted == [f"arc-{old.content}"] and len(cluster.jobs) == 1
+
+    def test_what_went_wrong(self):
+        rows = [
+            {"name": "a", "model": "full", "state": "succeeded", "reason": ""},
+            {"name": "b", "model": "full", "state": "stuck", "reason": "makes no progress. Look"},
+        ]
+        assert _lm_eval_run.failures(rows) == "b (full): stuck: makes no progress. Look."
+        assert _lm_eval_run.failures(rows[:1]) == ""
+
+
+class TestWait:
+    def test_not_in_time(self):
+        cluster = Cluster()
+        assert _lm_eval_run.wait(cluster, judge(cluster, wanted()), 30, clock=cluster.clock) is False
+        assert cluster.now == 1030.0
+
+    def test_at_their_end(self):
+        one = wanted()
+        cluster = Cluster(existing(one, status=succeeded()))
+        assert _lm_eval_run.wait(cluster, judge(cluster, one), 0, clock=cluster.clock) is True
+
+    @pytest.mark.parametrize("last", [True, False])
+    def test_an_api_server_that_is_away_is_no_late_evaluation(self, last):
+        cluster = Cluster()
+        cluster.refuse = KubeError("away", status=503)
+        cluster.outages.answered = True
+        looks = judge(cluster, wanted())
+        if last:
+            with pytest.raises(KubeError, match="away"):
+                _lm_eval_run.wait(cluster, looks, 30, last, cluster.clock)
+        else:
+            assert _lm_eval_run.wait(cluster, looks, 30, last, cluster.clock) is False
 
 
 def test_progress():
