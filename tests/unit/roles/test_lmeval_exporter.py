@@ -124,10 +124,14 @@ def test_a_group_is_put_whole_in_one_request(exporter, gateway):
 
 def test_what_is_gone_is_deleted_and_what_is_others_stays(exporter, gateway):
     exporter.export([job(), job("b", "other", tasks=())], JOB, gateway, 0.0)
-    foreign = {(("job", "lm-eval-elsewhere"), ("model", "m"), ("task", "t")): "a 1\n", (("job", JOB), ("instance", "x")): "a 1\n"}
+    foreign = {
+        (("job", "lm-eval-elsewhere"), ("model", "m"), ("task", "t")): "a 1\n",
+        (("job", JOB), ("model", "x")): "lm_eval_export_errors_total 5\n",
+    }
     gateway.groups |= foreign
     exporter.export([job()], JOB, gateway, 0.0)
-    assert {dict(key).get("model") for key in gateway.groups} == {None, "mistral-24b", "m"}
+    assert {dict(key).get("model") for key in gateway.groups} == {None, "mistral-24b", "m", "x"}
+    assert "lm_eval_export_errors_total 0.0" in gateway.groups[(("job", JOB),)]
     exporter.export([], JOB, gateway, 0.0)
     assert set(gateway.groups) == {(("job", JOB),), *foreign}
     assert gateway.samples("lm_eval_newest") == {}
@@ -146,7 +150,7 @@ def test_results_that_cannot_be_read_are_told_and_counted_and_stop_nothing(expor
 @pytest.mark.parametrize(
     ("status", "state"),
     [
-        ({"reason": "Failed"}, "-1"),
+        ({"reason": "Failed", "completeTime": "2026-11-25T23:05:00Z"}, "-1"),
         ({"reason": "Cancelled"}, "-1"),
         ({"state": "Running", "completeTime": None}, "1"),
         ({"state": "Scheduled", "completeTime": None}, "0"),
@@ -156,6 +160,7 @@ def test_the_newest_scores_and_how_the_newest_job_stands(exporter, gateway, stat
     exporter.export([job("old"), job("new", created="2026-11-25T23:00:00Z", **status)], JOB, gateway, 0.0)
     assert gateway.samples("lm_eval_job_state")['lm_eval_job_state{model="mistral-24b",task="lab_gsm8k"}'] == state
     assert len(gateway.samples("lm_eval_score{")) == 7
+    assert gateway.samples("lm_eval_newest") == {"lm_eval_newest_result_timestamp_seconds": "1795644300.0"}
 
 
 def test_a_score_that_is_no_number_is_left_out(exporter, gateway):
