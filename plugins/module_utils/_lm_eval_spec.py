@@ -187,7 +187,7 @@ def _pod(model: Item, task: Item, settings: Item) -> dict[str, t.Any]:
         mounted.append(("tokenizer", model["tokenizer_config_map"], TOKENIZER_PATH))
     if model.get("ca_config_map"):
         mounted.append(("ca", model["ca_config_map"], CA_PATH))
-        authorities = f"{CA_PATH}/{model.get('ca_key') or 'service-ca.crt'}"
+        authorities = "/".join((CA_PATH, model.get("ca_key") or "service-ca.crt"))
         environment += [{"name": name, "value": authorities} for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
     container: dict[str, t.Any] = {}
     if environment:
