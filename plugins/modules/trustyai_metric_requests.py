@@ -37,7 +37,7 @@ options:
             C(privilegedAttribute), C(unprivilegedAttribute), C(outcomeName), C(favorableOutcome); for drift C(referenceTag).
         type: dict
         required: true
-  ca_cert:
+  endpoint_ca_cert:
     description: Path of a PEM file with the authorities to trust for an https endpoint, or the certificates themselves.
     type: path
 extends_documentation_fragment:
@@ -123,7 +123,7 @@ def argument_spec():
         **AUTH_ARG_SPEC,
         "endpoint": {"type": "str", "required": True},
         "requests": {"type": "list", "elements": "dict", "required": True, "options": options},
-        "ca_cert": {"type": "path"},
+        "endpoint_ca_cert": {"type": "path"},
         "via": _endpoint.VIA_ARG,
     }
 
@@ -133,7 +133,7 @@ def main():
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     params = module.params
     try:
-        target = _link.Target(params["endpoint"], "endpoint", params["via"], _probe.api_client_factory(params), params["ca_cert"])
+        target = _link.Target(params["endpoint"], "endpoint", params["via"], _probe.api_client_factory(params), params["endpoint_ca_cert"])
         target.check()
         wanted = [_trustyai.Wanted(item["metric"], item["request"]) for item in params["requests"]]
         with _link.http_link(target) as link:
