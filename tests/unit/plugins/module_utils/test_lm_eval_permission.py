@@ -178,6 +178,19 @@ def test_it_waits_until_it_is_handed_over():
         Permission(cluster).give(["online"], 1)
 
 
+def test_where_nothing_is_wanted_nothing_is_waited_for():
+    cluster = Cluster(crd=CRD, clusters=[DSC])
+    assert Permission(cluster).give([], 1).restarted == [] and cluster.asked == []
+
+
+def test_a_pod_that_takes_its_time_is_deleted_once():
+    cluster = Cluster(config_maps=[own(WROTE, **{"lmes-allow-online": "true"})])
+    cluster.delete = lambda path, what, **query: cluster.asked.append(path)
+    with pytest.raises(_wait.WaitError, match="pod operator-1 has not read trustyai-service-operator-config yet"):
+        Permission(cluster).give(["online"], 1)
+    assert len(cluster.asked) == 1
+
+
 def test_a_schema_without_a_cluster_is_the_config_map():
     cluster = Cluster(crd=CRD, config_maps=[own(**{"lmes-allow-online": "true"})])
     assert Permission(cluster).give(["online"], 1).where.startswith("ConfigMap ")

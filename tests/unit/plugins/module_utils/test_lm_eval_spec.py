@@ -121,6 +121,10 @@ def test_models_whose_address_is_not_known_are_left_out():
     assert _lm_eval_spec.evaluations([{"name": "m", "inference_service": "mistral-24b"}], [ARC], SETTINGS, FOUND)
 
 
+def test_a_served_name_that_is_given_goes_before_what_the_cluster_says():
+    assert arguments(spec({**FULL, "served_name": "adapter"}))["model"] == "adapter"
+
+
 def test_a_chat_model():
     made = spec({**FULL, "chat": True})
     assert (made["model"], made["chatTemplate"]) == ("local-chat-completions", {"enabled": True})

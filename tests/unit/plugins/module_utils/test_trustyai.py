@@ -70,6 +70,10 @@ def test_what_is_not_wanted_any_more_is_taken_back_and_what_is_others_stays():
     assert apply(server)["changed"] and set(server.there) == {"theirs", "unnamed"}
 
 
+def test_a_name_does_not_depend_on_the_order():
+    assert Wanted("spd", dict(reversed(SPD.request.items()))).name == SPD.name != Wanted("dir", SPD.request).name
+
+
 def test_check_mode():
     server = Server()
     apply(server, SPD)
