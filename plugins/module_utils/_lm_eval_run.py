@@ -63,6 +63,8 @@ _CURES = {
     r"status 137|OOMKilled": "Raise the memory limit of the evaluation's pod",
     r"ImagePull|InvalidImageName": "Correct the images in the operator's ConfigMap (lmes-pod-image, lmes-driver-image), or the right to pull them",
     r"same volume": "Give each job a volume of its own (outputs.pvcManaged)",
+    r"unbound immediate PersistentVolumeClaim": "See why the volume claim is not bound: its StorageClass, and whether there is room",
+    r"[Pp]ods? \S+ not found|has been deleted": "Somebody has deleted it while it ran: run the playbook again",
     r"FailedMount|MountVolume|persistentvolumeclaim": "Create the volume claim, ConfigMap or Secret that is named, or correct the name",
     r"quota|Insufficient|Unschedulable": "Make room (quota, nodes), or lower the resources of the evaluation's pod",
 }

@@ -423,6 +423,8 @@ class TestExplanation:
             ("exit status 137", "Raise the memory limit"),
             ("ErrImagePull", "Correct the images in the operator's ConfigMap"),
             ("pods is forbidden: exceeded quota", "Make room"),
+            ('Pod "arc-1" not found', "Somebody has deleted it while it ran"),
+            ("Unschedulable: 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims", "See why the volume claim is not bound"),
             ("fetching external git tasks is not allowed when allowOnline is false", "Allow online access"),
         ],
     )
