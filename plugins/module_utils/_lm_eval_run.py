@@ -170,17 +170,19 @@ def jobs(kube: Kube, namespace: str, labels: str) -> list[dict[str, t.Any]]:
 
 
 def choose(wanted: Wanted, jobs: Sequence[Object], rerun: bool) -> tuple[str, int]:
-    """The job of this content that will do, or an empty name and the number of the one to make.
+    """The job of this content that will do, or an empty name and the number of the one to make. ``jobs``: of this evaluation.
 
-    One that has failed will not do: what it failed of may be right now. One that is not at its end will, also for a rerun.
+    One that has failed will not do: what it failed of may be right now. One with other settings after it will not do either: the newest results
+    are the ones that are shown. One that is not at its end will, also for a rerun.
     """
     same = [job for job in jobs if _label(job, _lm_eval.CONTENT_LABEL) == wanted.content]
     same.sort(key=lambda job: _number(job, wanted), reverse=True)
     if not same:
         return "", 1
-    state = _lm_eval.read(same[0]).state
-    if state not in _lm_eval.ENDED or (state == _lm_eval.SUCCEEDED and not rerun):
-        return same[0]["metadata"]["name"], 0
+    last = _lm_eval.read(same[0])
+    newest = _lm_eval.newest(_lm_eval.read(job) for job in jobs)[0].job
+    if last.state not in _lm_eval.ENDED or (last.state == _lm_eval.SUCCEEDED and last.job == newest and not rerun):
+        return last.job, 0
     return "", _number(same[0], wanted) + 1
 
 

@@ -170,6 +170,13 @@ class TestChoice:
         one = wanted()
         assert _lm_eval_run.choose(one, [existing(wanted(limit="200"), status=succeeded())], False) == ("", 1)
 
+    @pytest.mark.parametrize(("other", "number"), [("2026-11-25T20:00:00Z", 0), ("2026-11-25T22:00:00Z", 2)])
+    def test_settings_that_come_back_after_others_are_evaluated_again(self, other, number):
+        """Else the results of the others would go on being shown."""
+        one = wanted()
+        jobs = [existing(one, 1, succeeded()), existing(wanted(limit="5"), 1, succeeded(), created=other)]
+        assert _lm_eval_run.choose(one, jobs, False)[1] == number
+
     def test_the_last_one_counts(self):
         one = wanted()
         jobs = [existing(one, 1, succeeded()), existing(one, 10, FAILED), existing(one, 9, succeeded())]
