@@ -19,6 +19,8 @@ if t.TYPE_CHECKING:
 TASKS_PATH = "/opt/app-root/src/my_tasks"
 TOKENIZER_PATH = "/opt/app-root/src/tokenizer"
 CA_PATH = "/etc/evaluation-ca"
+#: What TrustyAI's operator writes into a command line as it is. Newer ones refuse all else; older ones would have a shell read it.
+_PLAIN = re.compile(r"[a-zA-Z0-9._/:-]+")
 
 
 def problems(models: Sequence[Item], tasks: Sequence[Item], settings: Item) -> list[str]:
@@ -58,7 +60,29 @@ def problems(models: Sequence[Item], tasks: Sequence[Item], settings: Item) -> l
                 f"lmeval_tasks: the data of {task['name']} cannot be had: it is no task of config_map, online access is off, and there is no offline"
                 " storage. Set lmeval_online to true, or lmeval_offline_volume, or mount it with config_map."
             )
+    for where, value in _written(models, tasks, settings):
+        if not _PLAIN.fullmatch(str(value)):
+            found.append(f"{where}: '{value}' cannot be written into LM-Eval's command line. Use letters, digits and . _ / : - alone.")
     return found
+
+
+def _written(models: Sequence[Item], tasks: Sequence[Item], settings: Item) -> Iterable[tuple[str, t.Any]]:
+    """What becomes part of LM-Eval's command line, and where it comes from."""
+    for model in models:
+        of = f"lmeval_models: {model['name']}"
+        yield from ((f"{of}: {key}", model[key]) for key in ("url", "served_name", "tokenizer") if model.get(key))
+        yield from _pairs(f"{of}: arguments", model.get("arguments"))
+    for task in tasks:
+        yield "lmeval_tasks: name", task["name"]
+        yield from _pairs(f"lmeval_tasks: {task['name']}: generation_arguments", task.get("generation_arguments"))
+    for key in ("model_arguments", "generation_arguments"):
+        yield from _pairs(f"lmeval_{key}", settings.get(key))
+
+
+def _pairs(where: str, values: Mapping[str, t.Any] | None) -> Iterable[tuple[str, t.Any]]:
+    for name, value in (values or {}).items():
+        yield where, name
+        yield f"{where}: {name}", value
 
 
 def limit_is_good(value: t.Any) -> bool:

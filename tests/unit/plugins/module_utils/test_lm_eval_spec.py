@@ -30,6 +30,14 @@ def arguments(spec):
 
 def test_nothing_is_wrong():
     assert problems((FULL, SMALL), (ARC, LOCAL)) == []
+    full = {
+        **FULL,
+        "url": "https://m.example.com:8443/a",
+        "served_name": "org/m:1",
+        "tokenizer": "org/m_1",
+        "arguments": {"num_concurrent": 4, "x": True},
+    }
+    assert problems([full], generation_arguments={"temperature": 0.5}) == []
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,15 @@ def test_nothing_is_wrong():
         ([FULL], [{**ARC, "online": False}], {}, "the data of arc_easy cannot be had"),
         ([FULL], [{**ARC, "git": {"url": "http://a"}}], {"online": False}, "arc_easy comes from git, and online access is off"),
         ([FULL], [{**LOCAL, "git": {"url": "http://a"}}], {}, "mine has both git and config_map"),
+        ([{**FULL, "served_name": "a; rm -rf"}], [ARC], {}, "lmeval_models: mistral-24b: served_name: 'a; rm -rf' cannot be written into LM-Eval's"),
+        ([{**FULL, "tokenizer": "$(id)"}], [ARC], {}, "lmeval_models: mistral-24b: tokenizer: '$(id)' cannot be written"),
+        ([{**FULL, "url": "http://a/?b&c"}], [ARC], {}, "lmeval_models: mistral-24b: url: 'http://a/?b&c' cannot be written"),
+        ([{**FULL, "arguments": {"a": "b,c=d"}}], [ARC], {}, "lmeval_models: mistral-24b: arguments: a: 'b,c=d' cannot be written"),
+        ([{**FULL, "arguments": {"a b": 1}}], [ARC], {}, "lmeval_models: mistral-24b: arguments: 'a b' cannot be written"),
+        ([FULL], [{"name": "a,b"}], {}, "lmeval_tasks: name: 'a,b' cannot be written"),
+        ([FULL], [{**ARC, "generation_arguments": {"until": "'"}}], {}, "lmeval_tasks: arc_easy: generation_arguments: until"),
+        ([FULL], [ARC], {"model_arguments": {"a": "`"}}, "lmeval_model_arguments: a: '`' cannot be written"),
+        ([FULL], [ARC], {"generation_arguments": {"a": ""}}, "lmeval_generation_arguments: a: '' cannot be written"),
     ],
 )
 def test_what_is_wrong(models, tasks, settings, said):
