@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import io
 import json
 import re
 import subprocess
@@ -175,6 +176,24 @@ def test_names_with_all_that_names_may_have(exporter, gateway):
     exporter.export([job(model=model, tasks=("lab_gsm8k",))], JOB, gateway, 0.0)
     assert {dict(key).get("model") for key in gateway.groups} == {None, model}
     assert 'lm_eval_samples{model="a/b \\"c\\"\\\\d\\n",task="lab_gsm8k"}' in gateway.samples("lm_eval_samples")
+
+
+def test_jobs_are_read_with_the_rights_of_the_pod(exporter, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("t0ken\n")
+    asked = {}
+
+    def urlopen(request, timeout, context):
+        asked.update(url=request.full_url, headers=dict(request.header_items()), context=context)
+        return io.BytesIO(b'{"items": [{"metadata": {"name": "a"}}]}')
+
+    monkeypatch.setattr(exporter, "ACCOUNT", str(tmp_path))
+    monkeypatch.setattr(exporter.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(exporter.ssl, "create_default_context", lambda cafile: f"trusts {cafile}")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert exporter.read_jobs("demo", "a/b=c") == [{"metadata": {"name": "a"}}]
+    assert asked["url"] == "https://[fd00::1]:443/apis/trustyai.opendatahub.io/v1alpha1/namespaces/demo/lmevaljobs?labelSelector=a%2Fb%3Dc"
+    assert asked["headers"]["Authorization"] == "Bearer t0ken" and asked["context"] == f"trusts {tmp_path}/ca.crt"
 
 
 def test_a_model_without_a_name(exporter):
