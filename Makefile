@@ -14,7 +14,7 @@ unit: setup ; .venv/bin/pytest tests/unit
 rules: lab-build ; PROMTOOL=$$($(LAB) path promtool) .venv/bin/pytest tests/rules
 sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh
-integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) PROMETHEUS_BINARY=$$($(LAB) path prometheus) GRAFANA_BINARY=$$($(LAB) path grafana) .venv/bin/pytest -n 3 --dist loadfile tests/integration
+integration: lab-build ; $(LAB) up control-plane && $(CONTROL_PLANE) MINIO_BINARY=$$($(LAB) path minio) TEMPO_BINARY=$$($(LAB) path tempo) OTELCOL_BINARY=$$($(LAB) path otelcol) PROMETHEUS_BINARY=$$($(LAB) path prometheus) GRAFANA_BINARY=$$($(LAB) path grafana) PUSHGATEWAY_BINARY=$$($(LAB) path pushgateway) .venv/bin/pytest -n 3 --dist loadfile tests/integration
 site-test: lab-up ; $(FULL) pytest -n auto --dist loadgroup tests/site
 lab-test: lab-build ; (cd tests/lab/programs/workload && go vet ./... && go test ./...) && PYTHONPATH=$(CURDIR)/.ansible/collections .venv/bin/pytest tests/faults/test_lab.py
 faults: lab-up ; $(FULL) PYTHONPATH=$(CURDIR)/.ansible/collections pytest tests/faults

@@ -119,6 +119,10 @@ class Kube:
         """GET a path (``/apis/apps/v1/...``) with query parameters by their API names; returns the decoded object."""
         return self._request("get", path, what, query)
 
+    def text(self, path: str, what: str, **query: str) -> str:
+        """GET a path whose answer is a text (a pod's log)."""
+        return self._send("get", path, what, query, timeout=(CONNECT_SECONDS, READ_SECONDS)).data.decode("utf-8", "replace")
+
     def merge_patch(self, path: str, body: dict[str, t.Any], what: str, **query: str) -> dict[str, t.Any]:
         """PATCH a path with a JSON merge patch; returns the decoded object."""
         return self._request("patch", path, what, query, body=body, content_type="application/merge-patch+json")
@@ -171,7 +175,7 @@ class Kube:
                 method,
                 path,
                 query_params=list(query.items()),
-                header_params={"Accept": "application/json"},
+                header_params={"Accept": "application/json, */*"},
                 serialize=False,
                 _request_timeout=timeout,
                 **kwargs,

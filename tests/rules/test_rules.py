@@ -1,6 +1,6 @@
 # Copyright: private_ai.model_monitoring contributors
 # SPDX-License-Identifier: Apache-2.0
-"""promtool on the rules as the role's templates render them. PROMTOOL names it; `make rules` does."""
+"""promtool on the rules as the templates of the roles render them. PROMTOOL names it; `make rules` does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ TESTS = sorted(Path(__file__).parent.glob("*.yml"))
 def rules(tmp_path_factory):
     """A folder with the rules of each PrometheusRule as Prometheus reads them, by the name of the object."""
     folder = tmp_path_factory.mktemp("rules")
-    for manifest in Role("metrics").manifests(metrics_gpu_alert=True, metrics_tokens=["grafana", "watched"]):
+    manifests = Role("metrics").manifests(metrics_gpu_alert=True, metrics_tokens=["grafana", "watched"])
+    models = [{"name": "full"}, {"name": "small", "baseline": "full"}]
+    manifests += Role("lmeval").manifests(lmeval_models=models, __lmeval_code={}, __lmeval_gate_z=1.6449)
+    for manifest in manifests:
         if manifest["kind"] == "PrometheusRule":
             (folder / f"{manifest['metadata']['name']}.yml").write_text(yaml.safe_dump(manifest["spec"], sort_keys=False))
     return folder

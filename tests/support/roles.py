@@ -30,13 +30,14 @@ class Role:
         """What a variable comes to."""
         return json.loads(json.dumps(self._templar(inventory).template(self._variables[variable])))  # without Ansible's own types
 
+    def text(self, name: str, **inventory: t.Any) -> str:
+        """What a template comes to."""
+        templar = self._templar(inventory).copy_with_new_env(searchpath=[str(self._folder / "templates")])
+        return str(templar.template(trust_as_template((self._folder / "templates" / name).read_text())))
+
     def manifests(self, **inventory: t.Any) -> list[dict]:
         """The objects that the role applies, in its order."""
-        templar = self._templar(inventory).copy_with_new_env(searchpath=[str(self._folder / "templates")])
-        texts = [
-            str(templar.template(trust_as_template((self._folder / "templates" / name).read_text())))
-            for name in self.value(f"__{self._folder.name}_templates", **inventory)
-        ]
+        texts = [self.text(name, **inventory) for name in self.value(f"__{self._folder.name}_templates", **inventory)]
         return [document for text in texts for document in yaml.safe_load_all(text) if document]
 
     def checks(self, **inventory: t.Any) -> list[str]:

@@ -34,6 +34,9 @@ for kind in modules:module lookup:lookup; do
     ansible-doc --type "${kind#*:}" --json "private_ai.model_monitoring.$(basename "$plugin" .py)" | grep -q '"doc"'
   done
 done
+for plugin in "$checkout"/plugins/filter/*.yml; do  # a filter's documentation lies beside it
+  ansible-doc --type filter --json "private_ai.model_monitoring.$(basename "$plugin" .yml)" | grep -q '"doc"'
+done
 # The importer sets a collections path of its own; dependencies are found on Python's.
 PYTHONPATH=$work/collections python -m galaxy_importer.main "$artifact" >"$work/importer.log" 2>&1 || { cat "$work/importer.log" >&2; exit 1; }
 # It mentions every ignore file; ours hold the licence only (docs/development.md).
