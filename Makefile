@@ -10,7 +10,7 @@ demo: lab-up ; @$(FULL) ansible-playbook site.yml -i inventories/lab
 test: lint unit rules artifact sanity integration molecule site-test lab-test
 lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 lint: setup ; ruff check . && ruff format --check . && mypy && yamllint -s galaxy.yml meta requirements.yml changelogs && antsibull-changelog lint && ansible-lint && shellcheck tests/tools/*.sh .ci/run
-unit: setup ; .venv/bin/pytest tests/unit
+unit: setup ; .venv/bin/pytest -n auto tests/unit
 rules: lab-build ; PROMTOOL=$$($(LAB) path promtool) .venv/bin/pytest tests/rules
 sanity: setup ; tests/tools/sanity.sh
 artifact: setup ; tests/tools/artifact.sh

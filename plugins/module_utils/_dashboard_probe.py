@@ -23,7 +23,7 @@ from ansible_collections.private_ai.model_monitoring.plugins.module_utils._dashb
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._grafana import Credentials, Grafana, GrafanaError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Target
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils._probe import Clock, Sleep, api_client_factory, poll, rounded
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._polling import Clock, Sleep, api_client_factory, poll, rounded
 
 SERVICE_GRAPH = "traces_service_graph_request_total"
 SPANS_OF_A_TRACE = 3

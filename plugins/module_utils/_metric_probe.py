@@ -16,7 +16,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _probe, _prometheus
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _polling, _probe, _prometheus
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._endpoint import parse, service_of
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Target
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._otlp import METRICS, PROBE_METRIC, Reply
@@ -240,7 +240,7 @@ def probe(
                 flight.sent_again = flight.waited
                 send(flight, 1)
         return all(
-            one.error and (one.error.hopeless or (not one.answered and one.error.status is None and one.waited > _probe.FIRST_CONTACT_SECONDS))
+            one.error and (one.error.hopeless or (not one.answered and one.error.status is None and one.waited > _polling.FIRST_CONTACT_SECONDS))
             for one in travelling()
         )
 
@@ -249,8 +249,8 @@ def probe(
         if isinstance(flight.sent, Reply) and flight.sent.accepted:
             flight.accepted_at, flight.send_seconds = clock(), seconds
     if page and accepted():
-        _probe.poll(look, limits.page, clock, sleep)
-    _probe.poll(ask, limits.prometheus, clock, sleep)
+        _polling.poll(look, limits.page, clock, sleep)
+    _polling.poll(ask, limits.prometheus, clock, sleep)
 
     lost = travelling()
     scraped = targets() if lost and not any(one.error for one in lost) else None
@@ -266,9 +266,9 @@ def _proof(flight: Flight, grown: Counters | str, scraped: t.Sequence[ScrapeTarg
         "metric": PROBE_METRIC,
         "value": flight.value,
         "promql": promql(flight.protocol, flight.value),
-        "send_seconds": _probe.rounded(flight.send_seconds),
-        "page_seconds": _probe.rounded(flight.page_seconds),
-        "prometheus_seconds": _probe.rounded(flight.prometheus_seconds),
+        "send_seconds": _polling.rounded(flight.send_seconds),
+        "page_seconds": _polling.rounded(flight.page_seconds),
+        "prometheus_seconds": _polling.rounded(flight.prometheus_seconds),
         "hop": verdict.hop if verdict else None,
         "message": f"{verdict.message}: {verdict.cure}" if verdict else None,
     }
@@ -279,7 +279,7 @@ def plan(params: t.Mapping[str, t.Any]) -> str:
 
     :raises ModelMonitoringError: a parameter is not usable.
     """
-    _targets(params, _probe.api_client_factory(params))
+    _targets(params, _polling.api_client_factory(params))
     _prometheus.check(params)
     return f"would send a metric {_probe.ways(params)} and read it back from Prometheus by its query API ({_prometheus.described(params)})"
 
@@ -303,7 +303,7 @@ def run(params: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     :raises ModelMonitoringError: a parameter is not usable, or a package is missing. What goes wrong on the way is a verdict.
     """
     _probe.need_packages()
-    api_client = _probe.api_client_factory(params)
+    api_client = _polling.api_client_factory(params)
     found = _targets(params, api_client)
     access = _prometheus.access(params, api_client)
     wanted = scrape_labels(params)

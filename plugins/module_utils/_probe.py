@@ -10,10 +10,11 @@ import sys
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _kube, _link, _otlp
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Http, Link, Target, Unreachable
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._otlp import Reply, Signal
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils._polling import Clock, Sleep, poll
 
 COLLECTOR_UNREACHABLE = "collector_unreachable"
 COLLECTOR_REFUSED = "collector_refused"
@@ -30,9 +31,6 @@ COLLECTOR_ARGS: dict[str, dict[str, t.Any]] = {
 }
 """Argument spec of what every probe that sends to a collector takes; documented in the fragment ``collector``."""
 
-FIRST_CONTACT_SECONDS = 15.0
-"""After that long without any answer a server is not restarting, it is the wrong address."""
-
 SETTLE_SECONDS = 5.0
 """For how long an exporter of the collector may still be busy with what another one has delivered."""
 
@@ -41,13 +39,6 @@ REQUEST_SECONDS = 10.0
 
 Sender = t.Callable[[t.Any, float], Reply]
 """Hands an OTLP request to the collector in one attempt of so many seconds; raises Unreachable."""
-
-Clock = t.Callable[[], float]
-"""Monotonic seconds."""
-
-Sleep = t.Callable[[float], None]
-"""Lets so many seconds pass on the clock."""
-
 
 _COUNTED = {
     "receiver_accepted": "accepted",
@@ -254,30 +245,6 @@ def send(request: t.Any, sender: Sender, timeout: float, clock: Clock, sleep: Sl
     return sent[0], clock() - started
 
 
-def poll(done: t.Callable[[], bool], timeout: float, clock: Clock, sleep: Sleep, longest: float = 1.0) -> None:
-    """Ask until done or time is up, at the last moment once more; quickly at first, then every ``longest`` seconds (there is no watch here)."""
-    deadline = clock() + timeout
-    pause = 0.02
-    while True:
-        late = clock() >= deadline
-        if done() or late:
-            return
-        sleep(max(0.0, min(pause, deadline - clock())))
-        pause = min(pause * 1.5, longest)
-
-
-def api_client_factory(params: t.Mapping[str, t.Any]) -> t.Callable[[], t.Any]:
-    """Makes one API client for all endpoints, and only when one needs it."""
-    client: list[t.Any] = []
-
-    def make() -> t.Any:
-        if not client:
-            client.append(_kube.connect(params))
-        return client[0]
-
-    return make
-
-
 def targets(params: t.Mapping[str, t.Any], others: t.Mapping[str, str], api_client: t.Callable[[], t.Any]) -> dict[str, Target]:
     """The endpoints that a run needs, by parameter.
 
@@ -356,8 +323,3 @@ def explain(signal: Signal, proofs: t.Sequence[t.Mapping[str, t.Any]]) -> str:
         if proof["hop"]:
             protocols.setdefault(proof["message"], []).append(proof["protocol"])
     return " | ".join(f"{signal.what} sent over OTLP {' and '.join(names)}: {message}" for message, names in protocols.items())
-
-
-def rounded(seconds: float | None) -> float | None:
-    """For results: milliseconds are enough."""
-    return None if seconds is None else round(seconds, 3)

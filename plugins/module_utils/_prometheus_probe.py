@@ -15,7 +15,7 @@ import time
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _kube, _link, _probe, _prometheus
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _kube, _link, _polling, _prometheus
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._monitors import Monitor, Monitors, Selected
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._prometheus import Prometheus, PrometheusError, Rule, Sample, ScrapeTarget
@@ -257,11 +257,11 @@ def probe(
             look_at_queries()
         except PrometheusError as exc:
             error[:] = [exc]
-            return exc.hopeless or (not answered and exc.status is None and clock() - started > _probe.FIRST_CONTACT_SECONDS)
+            return exc.hopeless or (not answered and exc.status is None and clock() - started > _polling.FIRST_CONTACT_SECONDS)
         error.clear()
         return all(one.settled for one in monitor_findings.values()) and not any(one.missing for one in query_findings.values())
 
-    _probe.poll(look, timeout, clock, sleep, LONGEST_PAUSE)
+    _polling.poll(look, timeout, clock, sleep, LONGEST_PAUSE)
     if error:
         raise error[0]
     seconds = clock() - started
@@ -291,7 +291,7 @@ def _explained_queries(findings: t.Sequence[QueryFinding], prometheus: Source) -
 def result(found: Found) -> dict[str, t.Any]:
     """The lists ``monitors`` and ``queries`` of the module's result."""
     return {
-        "seconds": _probe.rounded(found.seconds),
+        "seconds": _polling.rounded(found.seconds),
         "monitors": [
             {
                 "kind": one.monitor.kind,
@@ -300,7 +300,7 @@ def result(found: Found) -> dict[str, t.Any]:
                 "required": one.monitor.required,
                 "state": one.state,
                 "targets": one.targets,
-                "seconds": _probe.rounded(one.seconds),
+                "seconds": _polling.rounded(one.seconds),
                 "message": f"{one.text}: {one.cure}" if one.text else None,
             }
             for one in found.monitors
@@ -310,7 +310,7 @@ def result(found: Found) -> dict[str, t.Any]:
                 "name": one.query.name,
                 "query": one.query.query,
                 "series": [{"labels": dict(series.labels), "state": series.state, "value": series.value} for series in one.series],
-                "seconds": _probe.rounded(one.seconds),
+                "seconds": _polling.rounded(one.seconds),
                 "message": f"{one.text}: {one.cure}" if one.text else None,
             }
             for one in found.queries
@@ -355,7 +355,7 @@ def run(params: t.Mapping[str, t.Any]) -> Found:
     """
     if _link.IMPORT_ERROR is not None:
         raise ModelMonitoringError(f"Python package urllib3 is needed for {sys.executable} ({_link.IMPORT_ERROR}): install it there with pip")
-    api_client = _probe.api_client_factory(params)
+    api_client = _polling.api_client_factory(params)
     access = _prometheus.access(params, api_client)
     monitors = [Monitor(one["kind"], one["name"], one["namespace"], one["required"]) for one in params["monitors"]]
     reader = Monitors(_kube.Kube(api_client())) if monitors else None

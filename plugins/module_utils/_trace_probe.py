@@ -14,7 +14,7 @@ import typing as t
 import uuid
 from dataclasses import dataclass
 
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _probe, _tempo
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _link, _otlp, _polling, _probe, _tempo
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Target
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._otlp import TRACES, Reply, Trace
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._probe import COLLECTOR_EXPORT, Counters, Sender, Verdict
@@ -202,7 +202,7 @@ def probe(
         return read.hopeless or all(flight.search_seconds is not None for flight in pending)
 
     def poll(step: t.Callable[[t.Sequence[Flight]], bool], pending: t.Callable[[], t.Sequence[Flight]], timeout: float) -> None:
-        _probe.poll(lambda: not pending() or step(pending()), timeout, clock, sleep)
+        _polling.poll(lambda: not pending() or step(pending()), timeout, clock, sleep)
 
     def stored() -> t.Sequence[Flight]:
         return [one for one in flights if one.by_id_seconds is not None]
@@ -213,7 +213,7 @@ def probe(
         if isinstance(flight.sent, Reply) and flight.sent.accepted:
             flight.accepted_at, flight.send_seconds = clock(), seconds
             # Read at once, so that its latency does not hold the sending of the next.
-            _probe.poll(lambda one=flight: read_by_id([one]), min(FIRST_LOOK, limits.by_id), clock, sleep)  # type: ignore[misc]
+            _polling.poll(lambda one=flight: read_by_id([one]), min(FIRST_LOOK, limits.by_id), clock, sleep)  # type: ignore[misc]
     poll(read_by_id, lambda: [one for one in flights if one.accepted_at is not None and one not in stored()], limits.by_id)
     poll(search, lambda: [one for one in stored() if one.search_seconds is None], limits.search)
 
@@ -230,9 +230,9 @@ def _proof(flight: Flight, probe_id: str, counters: Counters | str, clock_skew: 
         "probe_id": probe_id,
         "spans": len(flight.trace.span_ids),
         "traceql": _tempo.traceql(probe_id),
-        "send_seconds": _probe.rounded(flight.send_seconds),
-        "by_id_seconds": _probe.rounded(flight.by_id_seconds),
-        "search_seconds": _probe.rounded(flight.search_seconds),
+        "send_seconds": _polling.rounded(flight.send_seconds),
+        "by_id_seconds": _polling.rounded(flight.by_id_seconds),
+        "search_seconds": _polling.rounded(flight.search_seconds),
         "hop": verdict.hop if verdict else None,
         "message": f"{verdict.message}: {verdict.cure}" if verdict else None,
     }
@@ -243,7 +243,7 @@ def plan(params: t.Mapping[str, t.Any]) -> str:
 
     :raises ModelMonitoringError: a parameter is not usable.
     """
-    found = _targets(params, _probe.api_client_factory(params))
+    found = _targets(params, _polling.api_client_factory(params))
     return f"would send a trace {_probe.ways(params)} and read it back from {found['tempo_endpoint'].url} by id and by TraceQL search"
 
 
@@ -258,7 +258,7 @@ def run(params: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     :raises ModelMonitoringError: a parameter is not usable, or a package is missing. What goes wrong on the way is a verdict.
     """
     _probe.need_packages()
-    found = _targets(params, _probe.api_client_factory(params))
+    found = _targets(params, _polling.api_client_factory(params))
     with contextlib.ExitStack() as stack:
         senders = _probe.senders(stack, TRACES, params["protocols"], found)
         tempo = Tempo(stack.enter_context(_link.http_link(found["tempo_endpoint"])), params["tempo_tenant"], params["tempo_token"])

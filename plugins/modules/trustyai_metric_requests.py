@@ -109,7 +109,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _endpoint, _link, _probe, _trustyai
+from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _endpoint, _link, _polling, _trustyai
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 
 
@@ -133,7 +133,7 @@ def main():
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     params = module.params
     try:
-        target = _link.Target(params["endpoint"], "endpoint", params["via"], _probe.api_client_factory(params), params["endpoint_ca_cert"])
+        target = _link.Target(params["endpoint"], "endpoint", params["via"], _polling.api_client_factory(params), params["endpoint_ca_cert"])
         target.check()
         wanted = [_trustyai.Wanted(item["metric"], item["request"]) for item in params["requests"]]
         with _link.http_link(target) as link:

@@ -288,7 +288,7 @@ def test_the_scrape_target_is_that_of_the_service_unless_it_is_given(change, lab
 
 
 def test_plan_says_what_would_be_proven_and_needs_no_cluster(monkeypatch) -> None:
-    monkeypatch.setattr(mp._probe._kube, "connect", lambda params: pytest.fail("connected"))
+    monkeypatch.setattr(mp._polling._kube, "connect", lambda params: pytest.fail("connected"))
     said = mp.plan(PARAMS)
     assert "OTLP grpc to http://c.demo.svc:4317" in said and "OpenShift's Service thanos-querier" in said
     assert "http://p:9090" in mp.plan({**PARAMS, "prometheus_endpoint": "http://p:9090"})

@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _probe
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _trace_probe as tp
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._errors import ModelMonitoringError
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils._link import Unreachable
@@ -343,7 +342,7 @@ PARAMS = {
 
 
 def test_plan_says_what_would_be_proven_and_needs_no_cluster(monkeypatch) -> None:
-    monkeypatch.setattr(_probe._kube, "connect", lambda params: pytest.fail("connected"))
+    monkeypatch.setattr(tp._polling._kube, "connect", lambda params: pytest.fail("connected"))
     said = tp.plan(PARAMS)
     assert "OTLP grpc to http://c.ns.svc:4317" in said and "OTLP http to http://c.ns.svc:4318" in said and "http://t.ns.svc:3200" in said
 
