@@ -565,8 +565,8 @@ class Outcome:
 DATA, NO_DATA, ERROR = "data", "no_data", "error"
 
 
-CURRENT = 5 * 60 * 1000
-"""Milliseconds before the end of its range in which a line must have a value, or two steps: Prometheus itself looks back that far."""
+CURRENT = 60 * 1000
+"""Milliseconds before the end of its range in which a line must have a value, or two steps: one that goes on has a value at the last step."""
 
 
 def judge_frames(frames: t.Sequence[t.Mapping[str, t.Any]], since: float | None = None) -> Outcome:
