@@ -108,6 +108,15 @@ def columns_of(frame: t.Mapping[str, t.Any]) -> list[tuple[t.Mapping[str, t.Any]
     return list(zip(frame["schema"].get("fields") or [], (frame.get("data") or {}).get("values") or [], strict=False))
 
 
+def rows_of(frame: t.Mapping[str, t.Any]) -> list[tuple[dict[str, t.Any], t.Any]]:
+    """Labels and value of each row of a PromQL result, which has the labels in columns or, from Grafana's older backend, with its number."""
+    fields = columns_of(frame)
+    number, numbers = next(((field, values) for field, values in fields if field["type"] == "number"), ({}, []))
+    texts = [(field["name"], values) for field, values in fields if field["type"] == "string"]
+    labels = number.get("labels") or {}
+    return [({**labels, **{name: values[place] for name, values in texts}}, value) for place, value in enumerate(numbers)]
+
+
 def lines_of(outcome: Outcome) -> list[tuple[str, Point]]:
     """The lines of a query's result with their names; exemplars are none."""
     found = []
@@ -147,11 +156,8 @@ def table_of(panel: t.Mapping[str, t.Any], outcomes: t.Mapping[str, Outcome]) ->
     for ref, outcome in outcomes.items():
         value = "Value" if len(outcomes) == 1 else f"Value #{ref}"
         for frame in outcome.frames:
-            fields = columns_of(frame)
-            for place in range(max((len(values) for _field, values in fields), default=0)):
-                labels = tuple((field["name"], values[place]) for field, values in fields if field["type"] == "string")
-                number = next((values[place] for field, values in fields if field["type"] == "number"), None)
-                rows.setdefault(labels, dict(labels))[value] = number
+            for labels, number in rows_of(frame):
+                rows.setdefault(tuple(sorted(labels.items())), dict(labels))[value] = number
     columns = sorted(names, key=lambda name: order.get(name, 99))
     return [names[name] for name in columns], [[row.get(name) for name in columns] for row in rows.values()]
 
@@ -287,9 +293,7 @@ def draw_map(axes: Axes, outcomes: t.Mapping[str, Outcome]) -> None:
     calls = []
     for outcome in outcomes.values():
         for frame in outcome.frames:
-            fields = {field["name"]: values for field, values in columns_of(frame)}
-            number = next((values for field, values in columns_of(frame) if field["type"] == "number"), [])
-            calls += list(zip(fields.get("client", []), fields.get("server", []), number, strict=False))
+            calls += [(labels["client"], labels["server"], rate) for labels, rate in rows_of(frame)]
     services = sorted({one for call in calls for one in call[:2]})
     ratio = axes.get_window_extent().width / axes.get_window_extent().height
     places = {}

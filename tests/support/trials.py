@@ -169,13 +169,12 @@ class Trial:
 
     # Tempo
 
-    def stored(self, run: str, since: float) -> int:
-        """How many of a run's spans Tempo has now, each counted once: its traces by TraceQL, their spans by ``lab.index``."""
+    def stored(self, run: str, since: float) -> set[int]:
+        """Which of a run's spans Tempo shows now, by ``lab.index``: its traces by TraceQL, their spans by trace ID."""
         try:
-            found = self.traces(run, since)
+            return {index for trace in self.traces(run, since) for index in _indices(trace, run)}
         except PASSING:
-            return -1
-        return len({index for trace in found for index in _indices(trace, run)})
+            return set()
 
     def traces(self, run: str, since: float) -> list[dict]:
         """A run's traces."""
@@ -184,16 +183,20 @@ class Trial:
         return [json.loads(self.read(SITE, QUERY, f"/api/traces/{trace['traceID']}")) for trace in found]
 
     def settled(self, run: str, since: float, expected: int, patience: float = 40, most: float = 240) -> int:
-        """What is stored when it is all, or when nothing has come for a while."""
-        best, moved, begun = -1, time.monotonic(), time.monotonic()
-        while time.monotonic() - begun < most and time.monotonic() - moved < patience:
-            now = self.stored(run, since)
-            if now > best:
-                best, moved = now, time.monotonic()
-            if best >= expected:
-                break
+        """How many of a run's spans are stored, when it is all, or when nothing has come for a while.
+
+        With several copies Tempo asks as many ingesters as make a quorum, and one that has just restarted may be among them: what was seen
+        once counts.
+        """
+        seen: set[int] = set()
+        moved = begun = time.monotonic()
+        while len(seen) < expected and time.monotonic() - begun < most and time.monotonic() - moved < patience:
+            now = self.stored(run, since) - seen
+            if now:
+                seen |= now
+                moved = time.monotonic()
             time.sleep(2)
-        return best
+        return len(seen)
 
     def read(self, namespace: str, service: str, path: str, query: dict | None = None) -> bytes:
         """The answer of a Service of the cluster, through the API server."""
