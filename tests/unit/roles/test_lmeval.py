@@ -153,6 +153,20 @@ def test_models_that_are_not_ready(evaluate):
     )
 
 
+@pytest.mark.parametrize(
+    ("run", "late", "check_mode", "fails"),
+    [
+        ({"evaluations": []}, [], False, False),
+        ({"evaluations": [], "msg": "a failed."}, [], False, True),
+        ({"evaluations": []}, ["InferenceService a/b was not evaluated."], False, True),
+        ({"evaluations": []}, ["InferenceService a/b was not evaluated."], True, False),
+    ],
+)
+def test_when_the_play_fails(run, late, check_mode, fails):
+    given = {"__lmeval_run": run, "__lmeval_late_words": late, "ansible_check_mode": check_mode}
+    assert Role("lmeval").applies("ready.yml", "Fail where an evaluation has not succeeded", **given) is fails
+
+
 def test_models_that_ask_for_a_token_and_get_none(evaluate):
     assert evaluate("__lmeval_locked", __lmeval_services=SERVICES) == ["full", "third"]
     keyed = [{**model, "key_secret": {"name": "a", "key": "b"}} for model in MODELS]
