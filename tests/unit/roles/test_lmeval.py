@@ -140,7 +140,10 @@ SERVICES = {
 
 
 def test_models_that_are_not_ready(evaluate):
-    assert evaluate("__lmeval_late_models", __lmeval_services=SERVICES) == ["small", "third"]
+    services = [{**one, "url": "http://a", "model": "m"} for one in SERVICES["inference_services"]]
+    given = {"__lmeval_services": {"inference_services": services}, "lmeval_tasks": [{"name": "t"}]}
+    assert [one["model"] for one in evaluate("__lmeval_evaluations", **given)] == ["full", "small", "third"]
+    assert [one["model"] for one in evaluate("__lmeval_evaluations_ready", **given)] == ["full"]
     assert evaluate("__lmeval_late_words", __lmeval_services=SERVICES) == [
         "InferenceService private-ai-demo/small was not evaluated: is stopped.",
         "InferenceService other/x was not evaluated: does not exist.",
