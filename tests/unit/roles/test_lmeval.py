@@ -85,6 +85,7 @@ def test_what_is_left_out_is_removed(evaluate):
         == []
     )
     assert len(evaluate("__lmeval_unwanted_templates", lmeval_exporter=False)) == 6
+    assert evaluate("__lmeval_unwanted_templates", lmeval_mesh="never") == ["sidecar.yaml.j2"]
 
 
 def test_the_exporter_may_read_evaluations_and_nothing_else(manifests):
@@ -117,6 +118,22 @@ def test_models_and_their_baselines(evaluate):
         "__lmeval_baselines",
     ) == {"small": "full"}
     assert evaluate("__lmeval_baselines", lmeval_models=[]) == {}
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "models"),
+    [
+        ([], ["small"]),
+        ([{"model": "small", "verdict": "unknown"}], ["small"]),
+        ([{"model": "small", "verdict": "unknown"}, {"model": "small", "verdict": "not worse"}], []),
+        ([{"model": "small", "verdict": "worse"}], []),
+    ],
+)
+def test_a_gate_that_compares_nothing_is_closed(evaluate, comparisons, models):
+    assert evaluate("__lmeval_uncompared", __lmeval_found={"comparisons": comparisons}) == models
+    given = {"__lmeval_uncompared": models, "lmeval_gate": True, "ansible_check_mode": False}
+    assert Role("lmeval").applies("ready.yml", "Fail where nothing could be compared", **given) is bool(models)
+    assert Role("lmeval").applies("ready.yml", "Fail where nothing could be compared", **{**given, "ansible_check_mode": True}) is False
 
 
 def test_the_alert_is_of_pairs(manifests):
