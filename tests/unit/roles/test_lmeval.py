@@ -174,17 +174,26 @@ def test_models_that_are_not_ready(evaluate):
 
 
 @pytest.mark.parametrize(
-    ("run", "late", "check_mode", "fails"),
+    ("run", "late", "push", "check_mode", "said"),
     [
-        ({"evaluations": []}, [], False, False),
-        ({"evaluations": [], "msg": "a failed."}, [], False, True),
-        ({"evaluations": []}, ["InferenceService a/b was not evaluated."], False, True),
-        ({"evaluations": []}, ["InferenceService a/b was not evaluated."], True, False),
+        ({}, [], {}, False, ""),
+        ({"msg": "a failed."}, ["b was not evaluated."], {}, False, "a failed. b was not evaluated."),
+        ({}, ["b was not evaluated."], {"skipped": True}, True, ""),
+        (
+            {},
+            [],
+            {"msg": "Job a/b: BackoffLimitExceeded."},
+            False,
+            "The results were not pushed to http://pushgateway.private-ai-demo.svc:9091, which each run of CronJob lm-eval-exporter tries again:"
+            " Job a/b: BackoffLimitExceeded.",
+        ),
     ],
 )
-def test_when_the_play_fails(run, late, check_mode, fails):
-    given = {"__lmeval_run": run, "__lmeval_late_words": late, "ansible_check_mode": check_mode}
-    assert Role("lmeval").applies("ready.yml", "Fail where an evaluation has not succeeded", **given) is fails
+def test_when_the_play_fails(run, late, push, check_mode, said):
+    given = {"__lmeval_run": run, "__lmeval_late_words": late, "__lmeval_pushed": push, "ansible_check_mode": check_mode}
+    assert " ".join(Role("lmeval").value("__lmeval_failures", **given)) == said
+    task = "Fail where an evaluation has not succeeded, or its results were not pushed"
+    assert Role("lmeval").applies("ready.yml", task, **given) is bool(said)
 
 
 def test_models_that_ask_for_a_token_and_get_none(evaluate):
