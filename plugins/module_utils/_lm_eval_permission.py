@@ -152,7 +152,7 @@ class Permission:
             found = _wait.first(view.items(_wait.Selection.named(self._core("configmaps"), config_map)))
             if wanted and (found is None or not all(granted(found, handed_over)[one] for one in wanted)):
                 cure = "Look at the log of OpenShift AI's operator" if handed_over else "Somebody else changes it"
-                return [_wait.State(target, _wait.WAITING, "does not say yet what is permitted", cure)]
+                return [_wait.State(target, _wait.READY if self._dry else _wait.WAITING, "does not say yet what is permitted", cure)]
             if found is None:
                 return [_wait.State(target, _wait.READY, "is not needed")]
             deployment = _wait.first(view.items(_wait.Selection.named(f"/apis/apps/v1/namespaces/{self._namespace}/deployments", OPERATOR)))

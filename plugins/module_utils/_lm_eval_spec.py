@@ -19,6 +19,8 @@ if t.TYPE_CHECKING:
 TASKS_PATH = "/opt/app-root/src/my_tasks"
 TOKENIZER_PATH = "/opt/app-root/src/tokenizer"
 CA_PATH = "/etc/evaluation-ca"
+#: Of ``lmeval_offline_s3`` the one reference that is to a ConfigMap, whatever the schema of the LMEvalJob calls it.
+AUTHORITIES = "caBundle"
 #: What TrustyAI's operator writes into a command line as it is. Newer ones refuse all else; older ones would have a shell read it.
 _PLAIN = re.compile(r"[a-zA-Z0-9._/:-]+")
 
@@ -40,6 +42,8 @@ def problems(models: Sequence[Item], tasks: Sequence[Item], settings: Item) -> l
             found.append(
                 f"lmeval_models: the url '{model['url']}' of {model['name']} is none. Give scheme and host, as http://my-model.demo.svc:8000."
             )
+        elif re.search(r"/v1/?$", model.get("url") or ""):
+            found.append(f"lmeval_models: the url '{model['url']}' of {model['name']} ends in /v1, which is added to it. Leave it out.")
         if model.get("tokenizer") and model.get("tokenizer_config_map"):
             found.append(f"lmeval_models: {model['name']} has both a tokenizer and a tokenizer_config_map. Leave one of them out.")
     for name in _twice([task["name"] for task in tasks]):
@@ -47,6 +51,9 @@ def problems(models: Sequence[Item], tasks: Sequence[Item], settings: Item) -> l
     for where, value in [("lmeval_limit", settings.get("limit")), *((f"lmeval_tasks: limit of {task['name']}", task.get("limit")) for task in tasks)]:
         if value is not None and not limit_is_good(value):
             found.append(f"{where}: {value} is no limit. Give a number of documents from 1 on, or a share of them between 0 and 1, as 0.1.")
+    few_shot = _first(settings.get("few_shot"))
+    if few_shot is not None and not re.fullmatch(r"[0-9]+", str(few_shot)):
+        found.append(f"lmeval_few_shot: {few_shot} is no number of examples. Give one from 0 on, or leave it empty for each task's own.")
     for task in tasks:
         if task.get("git") and task.get("config_map"):
             found.append(f"lmeval_tasks: {task['name']} has both git and config_map. Leave one of them out.")
@@ -99,17 +106,20 @@ def secrets(models: Sequence[Item], settings: Item) -> list[dict[str, str]]:
     found = [{**model["key_secret"], "of": f"lmeval_models: {model['name']}"} for model in models if model.get("key_secret")]
     found += [{**one, "of": f"lmeval_secrets: {name}"} for name, one in (settings.get("secrets") or {}).items()]
     s3 = (settings.get("offline") or {}).get("s3") or {}
-    found += [{**one, "of": f"lmeval_offline_s3: {name}"} for name, one in s3.items() if isinstance(one, dict)]
+    found += [{**one, "of": f"lmeval_offline_s3: {name}"} for name, one in s3.items() if isinstance(one, dict) and name != AUTHORITIES]
     return found
 
 
-def config_maps(models: Sequence[Item], tasks: Sequence[Item]) -> list[dict[str, str]]:
+def config_maps(models: Sequence[Item], tasks: Sequence[Item], settings: Item) -> list[dict[str, str]]:
     """The ConfigMaps that must exist, and what wants them."""
     found = [{"name": task["config_map"], "of": f"lmeval_tasks: {task['name']}"} for task in tasks if task.get("config_map")]
     for model in models:
         for key in ("tokenizer_config_map", "ca_config_map"):
             if model.get(key):
                 found.append({"name": model[key], "of": f"lmeval_models: {key} of {model['name']}"})
+    authorities = ((settings.get("offline") or {}).get("s3") or {}).get(AUTHORITIES)
+    if authorities:
+        found.append({"name": authorities["name"], "of": f"lmeval_offline_s3: {AUTHORITIES}"})
     return found
 
 
@@ -117,7 +127,7 @@ def needs(models: Sequence[Item], tasks: Sequence[Item], settings: Item) -> dict
     """What must be there before anything is made."""
     return {
         "secrets": secrets(models, settings),
-        "config_maps": config_maps(models, tasks),
+        "config_maps": config_maps(models, tasks, settings),
         "inference_services": queries(models, settings["namespace"]),
     }
 

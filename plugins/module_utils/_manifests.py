@@ -141,7 +141,8 @@ class Manager:
     """Applies and deletes. ``outcomes`` grows object by object, so that it is right when an error ends the work half-way.
 
     ``create_only`` are kinds whose existing objects are left as they are, and are never deleted. ``one_per_namespace`` are kinds
-    of which a namespace may have one only: where there is another already, it is left to do its work. ``timeout`` are the seconds
+    of which a namespace may have one only: where there is another already, it is left to do its work. With ``only_own`` objects in
+    which the field manager has no field are not deleted: they are other people's of the same name. ``timeout`` are the seconds
     for which an answer that passes by itself is borne. With ``dry``, nothing is changed; objects whose namespace or kind does
     not exist yet count as created if the user may create them.
     """
@@ -153,6 +154,7 @@ class Manager:
         force: bool = False,
         create_only: Sequence[str] = (),
         one_per_namespace: Sequence[str] = (),
+        only_own: bool = False,
         timeout: float = 60,
         dry: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -162,6 +164,7 @@ class Manager:
         self._kube = kube
         self._resources = _resources.Resources(kube)
         self._query = {"fieldManager": field_manager, "force": "true" if force else "false"}
+        self._owner = field_manager if only_own else ""
         self._dry = {"dryRun": "All"} if dry else {}
         self._create_only = create_only
         self._one_per_namespace = one_per_namespace
@@ -259,7 +262,7 @@ class Manager:
             return ""
         path = f"{collection}/{manifest.name}"
         before = None if manifest.kind in self._create_only else self._read(path, manifest)
-        if before is None:
+        if before is None or (self._owner and not managed(before, self._owner)):
             self.outcomes.append(unchanged)
             return ""
         try:
@@ -310,6 +313,11 @@ def completed(manifest: Manifest, before: Object | None) -> Object:
     kept = (before or {}).get("data") or {}
     generated = {key: kept.get(key) or base64.b64encode(secrets.token_urlsafe(GENERATED_BYTES).encode()).decode() for key in manifest.generated}
     return {**manifest.body, "data": {**(manifest.body.get("data") or {}), **generated}}
+
+
+def managed(item: Object, manager: str) -> bool:
+    """Whether fields of an object are of a field manager."""
+    return any(entry.get("manager") == manager for entry in item["metadata"].get("managedFields") or [])
 
 
 def passes(error: KubeError) -> bool:

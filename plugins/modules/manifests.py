@@ -58,6 +58,11 @@ options:
     type: list
     elements: str
     default: []
+  only_own:
+    description:
+      - With O(state=absent), leave objects in which O(field_manager) has no field. They have the name, and are other people's.
+    type: bool
+    default: false
   field_manager:
     description: Name under which the fields are owned.
     type: str
@@ -165,6 +170,7 @@ def argument_spec():
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "create_only": {"type": "list", "elements": "str", "default": ["Namespace"]},
         "one_per_namespace": {"type": "list", "elements": "str", "default": []},
+        "only_own": {"type": "bool", "default": False},
         "field_manager": {"type": "str", "default": "model-monitoring"},
         "force_conflicts": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 60},
@@ -193,6 +199,7 @@ def main():
             force=params["force_conflicts"],
             create_only=params["create_only"],
             one_per_namespace=params["one_per_namespace"],
+            only_own=params["only_own"],
             timeout=params["timeout"],
             dry=module.check_mode,
         )

@@ -47,8 +47,20 @@ class Role:
         templar = self._templar(inventory)
         return [str(templar.template(row["say"])).strip() for row in rows if not templar.evaluate_conditional(row["that"])]
 
+    def applies(self, part: str, task: str, **inventory: t.Any) -> bool:
+        """Whether a task of a file of tasks is run: raises what Ansible would say of its condition."""
+        tasks = self._loader.load_from_file(str(self._folder / "tasks" / part), trusted_as_template=True)
+        (found,) = [item for item in _flat(tasks) if item["name"] == task]
+        return self._templar(inventory).evaluate_conditional(found["when"])
+
     def _templar(self, inventory: dict[str, t.Any]) -> Templar:
         return Templar(self._loader, self._variables | trusted(inventory))
+
+
+def _flat(tasks: list[dict]) -> t.Iterator[dict]:
+    for task in tasks:
+        yield task
+        yield from _flat(task.get("block", []))
 
 
 def trusted(value: t.Any) -> t.Any:

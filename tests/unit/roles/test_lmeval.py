@@ -85,6 +85,7 @@ def test_what_is_left_out_is_removed(evaluate):
         == []
     )
     assert len(evaluate("__lmeval_unwanted_templates", lmeval_exporter=False)) == 6
+    assert evaluate("__lmeval_unwanted_templates", lmeval_mesh="never") == ["sidecar.yaml.j2"]
 
 
 def test_the_exporter_may_read_evaluations_and_nothing_else(manifests):
@@ -119,6 +120,22 @@ def test_models_and_their_baselines(evaluate):
     assert evaluate("__lmeval_baselines", lmeval_models=[]) == {}
 
 
+@pytest.mark.parametrize(
+    ("comparisons", "models"),
+    [
+        ([], ["small"]),
+        ([{"model": "small", "verdict": "unknown"}], ["small"]),
+        ([{"model": "small", "verdict": "unknown"}, {"model": "small", "verdict": "not worse"}], []),
+        ([{"model": "small", "verdict": "worse"}], []),
+    ],
+)
+def test_a_gate_that_compares_nothing_is_closed(evaluate, comparisons, models):
+    assert evaluate("__lmeval_uncompared", __lmeval_found={"comparisons": comparisons}) == models
+    given = {"__lmeval_uncompared": models, "lmeval_gate": True, "ansible_check_mode": False}
+    assert Role("lmeval").applies("ready.yml", "Fail where nothing could be compared", **given) is bool(models)
+    assert Role("lmeval").applies("ready.yml", "Fail where nothing could be compared", **{**given, "ansible_check_mode": True}) is False
+
+
 def test_the_alert_is_of_pairs(manifests):
     rules = one(manifests(), "PrometheusRule")["spec"]["groups"][0]["rules"]
     assert [(rule["alert"], rule["labels"].get("model")) for rule in rules] == [
@@ -140,7 +157,10 @@ SERVICES = {
 
 
 def test_models_that_are_not_ready(evaluate):
-    assert evaluate("__lmeval_late_models", __lmeval_services=SERVICES) == ["small", "third"]
+    services = [{**one, "url": "http://a", "model": "m"} for one in SERVICES["inference_services"]]
+    given = {"__lmeval_services": {"inference_services": services}, "lmeval_tasks": [{"name": "t"}]}
+    assert [one["model"] for one in evaluate("__lmeval_evaluations", **given)] == ["full", "small", "third"]
+    assert [one["model"] for one in evaluate("__lmeval_evaluations_ready", **given)] == ["full"]
     assert evaluate("__lmeval_late_words", __lmeval_services=SERVICES) == [
         "InferenceService private-ai-demo/small was not evaluated: is stopped.",
         "InferenceService other/x was not evaluated: does not exist.",
@@ -151,6 +171,29 @@ def test_models_that_are_not_ready(evaluate):
         )
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("run", "late", "push", "check_mode", "said"),
+    [
+        ({}, [], {}, False, ""),
+        ({"msg": "a failed."}, ["b was not evaluated."], {}, False, "a failed. b was not evaluated."),
+        ({}, ["b was not evaluated."], {"skipped": True}, True, ""),
+        (
+            {},
+            [],
+            {"msg": "Job a/b: BackoffLimitExceeded."},
+            False,
+            "The results were not pushed to http://pushgateway.private-ai-demo.svc:9091, which each run of CronJob lm-eval-exporter tries again:"
+            " Job a/b: BackoffLimitExceeded.",
+        ),
+    ],
+)
+def test_when_the_play_fails(run, late, push, check_mode, said):
+    given = {"__lmeval_run": run, "__lmeval_late_words": late, "__lmeval_pushed": push, "ansible_check_mode": check_mode}
+    assert " ".join(Role("lmeval").value("__lmeval_failures", **given)) == said
+    task = "Fail where an evaluation has not succeeded, or its results were not pushed"
+    assert Role("lmeval").applies("ready.yml", task, **given) is bool(said)
 
 
 def test_models_that_ask_for_a_token_and_get_none(evaluate):

@@ -115,11 +115,24 @@ def test_what_is_left_out_is_removed():
 
 
 @pytest.mark.parametrize(
+    ("service", "wait", "missing", "asked"),
+    [(True, True, [], True), (True, True, ["Deployment a/trustyai-service"], False), (True, False, None, False), (False, True, [], False)],
+)
+def test_the_service_is_asked_once_it_is_there_also_in_check_mode(service, wait, missing, asked):
+    given = {"trustyai_service": service, "trustyai_wait": wait, "__trustyai_waited": {} if missing is None else {"missing": missing}}
+    assert ROLE.applies("ready.yml", "Say which metrics are wanted", **given) is asked
+
+
+@pytest.mark.parametrize(
     ("site", "said"),
     [
         ({"trustyai_service_schedule": "often"}, "trustyai_service_schedule: 'often' is no duration"),
         ({"trustyai_storage": "database"}, "trustyai_database_service is empty"),
         ({"trustyai_service": False, "trustyai_metric_requests": [{"metric": "spd", "request": {"modelId": "a"}}]}, "there is no service to ask"),
+        (
+            {"trustyai_wait": False, "trustyai_metric_requests": [{"metric": "spd", "request": {"modelId": "a"}}]},
+            "Set trustyai_wait to true, or leave them out",
+        ),
         ({"trustyai_metric_requests": [{"metric": "spd", "request": {}}]}, "each request needs the modelId"),
         ({"trustyai_guardrails": True}, "trustyai_guardrails_config is empty"),
     ],

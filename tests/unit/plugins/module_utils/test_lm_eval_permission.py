@@ -210,6 +210,10 @@ def test_check_mode_tells_of_a_restart():
     assert cluster.asked == []
 
 
+def test_check_mode_does_not_wait():
+    assert Permission(Cluster(crd=CRD, clusters=[ALLOWED]), dry=True).give(["online"], 1).restarted == []
+
+
 def test_what_is_not_there():
     with pytest.raises(ModelMonitoringError, match="ConfigMap redhat-ods-applications/trustyai-service-operator-config does not exist"):
         Permission(Cluster()).give(["online"], 1)

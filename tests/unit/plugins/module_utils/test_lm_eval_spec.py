@@ -65,6 +65,8 @@ def test_nothing_is_wrong():
         ([FULL], [{**ARC, "generation_arguments": {"until": "'"}}], {}, "lmeval_tasks: arc_easy: generation_arguments: until"),
         ([FULL], [ARC], {"model_arguments": {"a": "`"}}, "lmeval_model_arguments: a: '`' cannot be written"),
         ([FULL], [ARC], {"generation_arguments": {"a": ""}}, "lmeval_generation_arguments: a: '' cannot be written"),
+        ([{**FULL, "url": "http://a:8000/v1/"}], [ARC], {}, "of mistral-24b ends in /v1"),
+        ([FULL], [ARC], {"few_shot": "many"}, "lmeval_few_shot: many is no number of examples"),
     ],
 )
 def test_what_is_wrong(models, tasks, settings, said):
@@ -212,17 +214,21 @@ def test_tasks_of_git_and_data_offline():
     assert made["offline"] == {"storage": {"pvcName": "data"}}
 
 
+S3 = {"path": "p", "bucket": {"name": "s3", "key": "b"}, "caBundle": {"name": "authorities", "key": "ca.crt"}}
+
+
 def test_what_must_exist():
     models = [{**FULL, "key_secret": {"name": "s", "key": "k"}, "tokenizer_config_map": "bpe"}]
-    settings = {"secrets": {"HF_TOKEN": {"name": "hf", "key": "token"}}, "offline": {"s3": {"path": "p", "bucket": {"name": "s3", "key": "b"}}}}
+    settings = {"secrets": {"HF_TOKEN": {"name": "hf", "key": "token"}}, "offline": {"s3": S3}}
     assert _lm_eval_spec.secrets(models, settings) == [
         {"name": "s", "key": "k", "of": "lmeval_models: mistral-24b"},
         {"name": "hf", "key": "token", "of": "lmeval_secrets: HF_TOKEN"},
         {"name": "s3", "key": "b", "of": "lmeval_offline_s3: bucket"},
     ]
-    assert _lm_eval_spec.config_maps(models, [ARC, LOCAL]) == [
+    assert _lm_eval_spec.config_maps(models, [ARC, LOCAL], settings) == [
         {"name": "my-tasks", "of": "lmeval_tasks: mine"},
         {"name": "bpe", "of": "lmeval_models: tokenizer_config_map of mistral-24b"},
+        {"name": "authorities", "of": "lmeval_offline_s3: caBundle"},
     ]
     assert _lm_eval_spec.queries([FULL, {"name": "x", "url": "http://x"}, {"name": "y", "inference_service": "z", "namespace": "n"}], "demo") == [
         {"name": "mistral-24b", "namespace": "demo"},
@@ -230,7 +236,7 @@ def test_what_must_exist():
     ]
     assert {name: len(found) for name, found in _lm_eval_spec.needs(models, [ARC, LOCAL], {**settings, "namespace": "demo"}).items()} == {
         "secrets": 3,
-        "config_maps": 2,
+        "config_maps": 3,
         "inference_services": 1,
     }
 

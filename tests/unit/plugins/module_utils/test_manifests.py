@@ -266,6 +266,14 @@ def test_absent_deletes_what_is_there_but_not_the_namespace(monkeypatch):
     assert len(kube.kept) == 2
 
 
+@pytest.mark.parametrize(("manager_of", "action"), [("tests", "deleted"), ("kubectl", UNCHANGED), ("", UNCHANGED)])
+def test_what_others_have_made_under_this_name_stays(manager_of, action):
+    kube = Kube(NAMESPACE, {**CONFIG, "metadata": {**CONFIG["metadata"], **({"managedFields": [{"manager": manager_of}]} if manager_of else {})}})
+    made = manager(kube, dry=True, only_own=True)
+    made.delete(parse([CONFIG]))
+    assert actions(made) == {"ConfigMap demo/a": action}
+
+
 def test_diff_shows_objects_without_noise_and_secrets_without_values():
     kube = Kube(NAMESPACE, {**SECRET, "data": {"user": "b2xk", "same": "c2FtZQ=="}})
     made = manager(kube)
