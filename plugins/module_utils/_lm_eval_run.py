@@ -470,8 +470,9 @@ def wait(view: _wait.Viewer, judge: Judge, seconds: float, last: bool = True, cl
     try:
         _wait.wait_for(view, judge, seconds, clock)
     except _wait.WaitError as error:
-        if last and isinstance(error.__cause__, KubeError):
-            raise error.__cause__ from error
+        cause = error.__cause__
+        if last and isinstance(cause, KubeError):
+            raise KubeError(str(cause), cause.status) from error
         return False
     return True
 
