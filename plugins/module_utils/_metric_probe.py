@@ -31,7 +31,7 @@ PROMETHEUS_STORE = "prometheus_store"
 PAGE_SECONDS = 10.0
 """Most to wait until the metric is on the page of the collector's Prometheus exporter: the batch processor holds it for less."""
 
-RESEND_SECONDS = 10.0
+RESEND_SECONDS = 3.0
 """After that long without a result the metric is sent once more: another probe, or a restart of the collector, may have taken its place."""
 
 _SAMPLE = re.compile(rf"{PROBE_METRIC}(?P<labels>\{{.*\}}) (?P<value>\S+)")
@@ -210,6 +210,11 @@ def probe(
         request = _otlp.make_metric(service_name, flight.protocol, flight.value, int(wall() * 1e9))
         return _probe.send(request, senders[flight.protocol], timeout, clock, sleep)
 
+    def send_again(flight: Flight, waited: float) -> None:
+        if waited > flight.sent_again + RESEND_SECONDS:
+            flight.sent_again = waited
+            send(flight, 1)
+
     def accepted() -> list[Flight]:
         return [one for one in flights if one.accepted_at is not None]
 
@@ -221,6 +226,8 @@ def probe(
             if flight.page_seconds is None and on_page(text, flight.protocol, flight.value):
                 flight.page_seconds = waited
             flight.page = None if flight.page_seconds is not None else trouble or f"not after {waited:.0f} s"
+            if flight.page and not trouble:
+                send_again(flight, waited)
         return all(flight.page is None for flight in accepted())
 
     def travelling() -> list[Flight]:
@@ -236,9 +243,8 @@ def probe(
                 flight.error, flight.answered = None, True
             except PrometheusError as exc:
                 flight.error = exc
-            if flight.prometheus_seconds is None and flight.waited > flight.sent_again + RESEND_SECONDS:
-                flight.sent_again = flight.waited
-                send(flight, 1)
+            if flight.prometheus_seconds is None:
+                send_again(flight, flight.waited)
         return all(
             one.error and (one.error.hopeless or (not one.answered and one.error.status is None and one.waited > _polling.FIRST_CONTACT_SECONDS))
             for one in travelling()

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/../.."
 
 scenario() {
   set -o pipefail
+  molecule reset -s "$1" >/dev/null # else it takes an older cluster's preparation for this one's
   molecule test -s "$1" 2>&1 | sed --unbuffered "s/^/$1: /"
 }
 export -f scenario

@@ -208,7 +208,8 @@ def test_it_is_sent_again_with_the_same_value_and_a_new_time(world) -> None:
     """So that it wins against another probe's, which may have come later."""
     world.scraped_after = 35
     (grpc,) = world.probe(grpc=world.sender(ACCEPTED))
-    assert len(world.sent) == 4 and len({time for _protocol, time in world.sent}) == 4
+    times = [time for _protocol, time in world.sent]
+    assert len(set(times)) == len(times) >= 35 / (mp.RESEND_SECONDS + 1)
     assert grpc["hop"] is None and world.points["grpc"] == grpc["value"]
 
 
@@ -216,6 +217,7 @@ def test_what_is_not_on_the_page_is_not_waited_for(world) -> None:
     world.page_after = 1e9
     grpc, http = world.probe()
     assert grpc["hop"] == http["hop"] == mp.EXPORTER_PAGE
+    assert len(world.sent) > 4  # another probe's may have come after ours
     assert world.now - 1000 < 12 and not any("==" in one for one in world.asked)
 
 
