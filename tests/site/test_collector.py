@@ -15,11 +15,19 @@ def test_telemetry_says_which_pod_it_is_from(converged):
     """The sender says nothing of itself but a service name; the rest is looked up by its address."""
     trial, since = Trial(), time.time()
     labels = {"serving.kserve.io/inferenceservice": "site-test"}
-    run = trial.start("otel-collector", "--count=20", "--rate=100", "--service=site-test", namespace=SITE, labels=labels)
-    assert trial.outcome(run, 60).accepted == 20
-    (trace, *_) = until(lambda: trial.traces(run, since), "a trace in Tempo", 60)
-    resource = (trace.get("batches") or trace["resourceSpans"])[0]["resource"]
-    found = {item["key"]: item["value"].get("stringValue") for item in resource["attributes"]}
+    # Long enough for the collector to hear of the pod: what comes before that has no name of it.
+    run = trial.start("otel-collector", "--count=100", "--rate=10", "--service=site-test", namespace=SITE, labels=labels)
+    assert trial.outcome(run, 60).accepted == 100
+
+    def named() -> dict[str, str] | None:
+        for trace in trial.traces(run, since):
+            resource = (trace.get("batches") or trace["resourceSpans"])[0]["resource"]
+            found = {item["key"]: item["value"].get("stringValue") for item in resource["attributes"]}
+            if "k8s.pod.name" in found:
+                return found
+        return None
+
+    found = until(named, "a trace in Tempo that names its pod", 60)
     assert found["k8s.pod.name"].startswith(run)
     assert (found["k8s.namespace.name"], found["kserve.inferenceservice.name"]) == (SITE, "site-test")
 
