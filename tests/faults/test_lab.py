@@ -116,7 +116,7 @@ def test_what_is_left_of_a_lab_whose_folder_was_removed(tmp_path, alive):
     lab.create()
     lab.start({"sleeper": ["sleep", "600"]}, {})
     deadline = time.monotonic() + 10
-    while not any(command_of(pid)[0] == "sleep" for pid in lab._pids()):
+    while not any(command_of(pid)[:1] == ["sleep"] for pid in lab._pids()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     first = lab.process.pid()
