@@ -54,9 +54,9 @@ def until(what, seconds):
 def figures(grafana):
     """What a panel with a figure of Prometheus' would show; the whole answer when that is none."""
     _status, answer = grafana("POST", "/api/ds/query", {"queries": [QUERY], "from": "now-5m", "to": "now"})
-    frames = answer.get("results", {}).get("A", {}).get("frames")
-    columns = frames[0]["data"]["values"] if frames else []
-    return columns[1] if len(columns) > 1 else str(answer)
+    result = answer.get("results", {}).get("A", {})
+    columns = result["frames"][0]["data"]["values"] if result.get("frames") else []
+    return columns[1] if len(columns) > 1 and "error" not in result else str(answer)
 
 
 def test_a_dashboard_that_was_edited_by_hand_is_put_back(grafana):

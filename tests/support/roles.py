@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -55,6 +58,27 @@ class Role:
 
     def _templar(self, inventory: dict[str, t.Any]) -> Templar:
         return Templar(self._loader, self._variables | trusted(inventory))
+
+
+@contextlib.contextmanager
+def evaluating(role: str, **always: t.Any) -> t.Iterator[t.Callable[..., t.Any]]:
+    """A function that gives the value of an expression with a role's variables; those given win, ``always`` and with each expression.
+
+    For expressions that use the collection's own plugins, which :class:`Role` does not load: see evaluate.py.
+    """
+    command = [sys.executable, Path(__file__).with_name("evaluate.py"), ROOT / "roles" / role, ROOT / ".ansible" / "collections"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        asked, answers = t.cast("t.IO[str]", process.stdin), t.cast("t.IO[str]", process.stdout)
+
+        def evaluate(expression: str, **given: t.Any) -> t.Any:
+            asked.write(json.dumps({"expression": expression, "given": {**always, **given}}) + "\n")
+            asked.flush()
+            answer = json.loads(answers.readline())
+            assert "error" not in answer, answer["error"]
+            return answer["value"]
+
+        yield evaluate
+        asked.close()
 
 
 def _flat(tasks: list[dict]) -> t.Iterator[dict]:

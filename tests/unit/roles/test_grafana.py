@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
-ROLE, COLLECTIONS = ROOT / "roles" / "grafana", ROOT / ".ansible" / "collections"
+from roles import evaluating
+
 DASHBOARD = json.dumps({"uid": "my_Dashboard", "title": "Mine", "panels": []})
 ROUTES = {"__grafana_routes": {"api_found": True, "resources": []}}
 INGRESSES = {"__grafana_ingress_classes": {"resources": [{"metadata": {"name": "nginx"}}]}}
@@ -22,19 +19,8 @@ PLAIN = {"grafana_prometheus_url": "http://prometheus-operated.monitoring.svc:90
 
 @pytest.fixture(scope="module")
 def evaluate():
-    """A function that gives the value of an expression with the role's variables; these given win."""
-    command = [sys.executable, str(Path(__file__).with_name("evaluate.py")), str(ROLE), str(COLLECTIONS)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-
-        def evaluate(expression, **given):
-            process.stdin.write(json.dumps({"expression": expression, "given": given}) + "\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            assert "error" not in answer, answer["error"]
-            return answer["value"]
-
+    with evaluating("grafana") as evaluate:
         yield evaluate
-        process.stdin.close()
 
 
 @pytest.fixture

@@ -4,36 +4,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _lm_eval, _lm_eval_spec
 
-from roles import ROOT, Role
+from roles import ROOT, Role, evaluating
 
-FOLDER = ROOT / "roles" / "lmeval"
 MODELS = [{"name": "full"}, {"name": "small", "baseline": "full"}, {"name": "third", "inference_service": "x", "namespace": "other"}]
 
 
 @pytest.fixture(scope="module")
 def evaluate():
-    """A function that gives the value of an expression with the role's variables; these given win."""
-    command = [sys.executable, str(Path(__file__).with_name("evaluate.py")), str(FOLDER), str(ROOT / ".ansible" / "collections")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-
-        def evaluate(expression, **given):
-            process.stdin.write(json.dumps({"expression": expression, "given": {"lmeval_models": MODELS, **given}}) + "\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            assert "error" not in answer, answer["error"]
-            return answer["value"]
-
+    with evaluating("lmeval", lmeval_models=MODELS) as evaluate:
         yield evaluate
-        process.stdin.close()
 
 
 @pytest.fixture

@@ -4,17 +4,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import yaml
 from ansible_collections.private_ai.model_monitoring.plugins.module_utils import _trustyai
 
-from roles import ROOT, Role
+from roles import ROOT, Role, evaluating
 
 ROLE = Role("trustyai")
 CONFIG = {"chat_generation": {"service": {"hostname": "m.demo.svc", "port": 8000}}}
@@ -153,20 +147,15 @@ def test_the_metrics_are_those_of_the_module():
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_secrets_of_guardrails_come_from_the_environment_and_a_missing_one_is_an_error(there):
+def test_secrets_of_guardrails_come_from_the_environment_and_a_missing_one_is_an_error(monkeypatch, there):
     secrets = [{"name": "a", "keys": {"token": "DETECTOR_A", "other": "DETECTOR_B"}}, {"name": "b", "keys": {"token": "DETECTOR_B"}}]
-    given = {**GUARDRAILS, "trustyai_guardrails_secrets": secrets, "trustyai_env_file": "/nowhere"}
-    environment = {**os.environ, "DETECTOR_A": "one", **({"DETECTOR_B": "two"} if there else {})}
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("evaluate.py"), ROOT / "roles" / "trustyai", ROOT / ".ansible" / "collections"],
-        input=json.dumps({"expression": "__trustyai_secret_data", "given": given}) + "\n",
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answer = json.loads(done.stdout)
+    monkeypatch.setenv("DETECTOR_A", "one")
     if there:
-        assert answer == {"value": {"a": {"token": "one", "other": "two"}, "b": {"token": "two"}}}
-    else:
-        assert "DETECTOR_B is neither in the environment" in answer["error"]
+        monkeypatch.setenv("DETECTOR_B", "two")
+    given = {**GUARDRAILS, "trustyai_guardrails_secrets": secrets, "trustyai_env_file": "/nowhere"}
+    with evaluating("trustyai", **given) as evaluate:
+        if there:
+            assert evaluate("__trustyai_secret_data") == {"a": {"token": "one", "other": "two"}, "b": {"token": "two"}}
+        else:
+            with pytest.raises(AssertionError, match="DETECTOR_B is neither in the environment"):
+                evaluate("__trustyai_secret_data")
